@@ -1,0 +1,67 @@
+# The verbs of the project.  `make demo` and `make test` work on a machine with only python3 (3.11+), make and git.
+PYTHON ?= python3
+CORES ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+REAL_DATA ?= $(or $(NICHELOOP_REAL_DATA),data/real)
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test dry-run lint format types report real lock generate clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	@echo "[1/3] virtual environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@echo "[2/3] packages from requirements.lock"
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes --no-config --quiet requirements.lock || $(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@echo "[3/3] nicheloop itself"
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+env: $(READY)  ## build the environment in .venv from the lock
+
+demo: $(READY)  ## run the whole workflow on the embedded demo cohort
+	@$(SNAKEMAKE) --quiet rules host
+	@echo; echo "The report is ready: $(CURDIR)/results/report.html"
+
+test: $(READY)  ## the whole test suite
+	@$(BIN)/python -m pytest -q -n $(CORES) --dist loadgroup
+
+dry-run: $(READY)  ## check configuration, samples and rules; runs nothing, needs no data
+	@$(BIN)/snakemake --cores $(CORES) --dry-run --quiet rules --config results=results-dry-run
+
+lint: $(READY)  ## lint, format and type checks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check --line-length 120 Snakefile workflow
+	@$(BIN)/mypy
+	@$(BIN)/codespell src tests docs README.md CHANGELOG.md CONTRIBUTING.md workflow Snakefile Makefile
+	@$(BIN)/snakemake --lint --config results=results-dry-run
+
+format: $(READY)  ## format everything
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/snakefmt --line-length 120 Snakefile workflow
+
+report: $(READY)  ## Snakemake's own report of the last run: report.zip
+	@$(BIN)/snakemake --report report.zip && echo "Written: $(CURDIR)/report.zip"
+
+real: $(READY)  ## five real samples, from NICHELOOP_REAL_DATA (or data/real), to results-real/report.html
+	@$(BIN)/python tests/real_cohort.py "$(REAL_DATA)" results-real
+	@$(SNAKEMAKE) --quiet rules host --config samples=results-real/samples.tsv results=results-real
+	@echo; echo "The report is ready: $(CURDIR)/results-real/report.html"
+
+generate: $(READY)  ## write config.yaml, its schema and docs/outputs.md from the code
+	@$(BIN)/nicheloop config --write . && $(BIN)/nicheloop outputs --write .
+
+lock: $(READY)  ## renew requirements.lock and environment.yml from pyproject.toml
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev pyproject.toml --output-file requirements.lock --quiet
+	@$(BIN)/python .ci/environment.py
+
+clean:  ## remove results, not the environment
+	@rm -rf results results-real results-dry-run report.zip

@@ -1,0 +1,266 @@
+"""Command line: parse, call ``run_<stage>``, log.  Stages are declared in one table; nothing heavy is imported for help."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nicheloop
+from nicheloop.errors import UserError
+
+log = logging.getLogger("nicheloop")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One subcommand: the function it calls and where each argument comes from."""
+
+    name: str
+    function: str  # "<module>.<function>"
+    help: str
+    files: dict[str, str]  # argument -> help; one path each
+    lists: dict[str, str] = None  # type: ignore[assignment]  # argument -> help; one path per sample
+    sections: dict[str, str] = None  # type: ignore[assignment]  # keyword -> config section
+    seed: bool = False
+    outputs: tuple[str, ...] = ("out",)
+
+
+COUNTS = {"counts": "counts.h5ad of the sample"}
+TYPES = {"cell_types": "cohort/cell_types.parquet"}
+MALIGNANT = {"malignancy": "malignancy.parquet of the sample"}
+STATES = {"csc": "csc.parquet of the sample", "tam": "tam.parquet of the sample"}
+RECORD = {"record": "ingest.json of the sample"}
+RECORDS = {"records": "ingest.json of every sample"}
+
+
+def _lists(*names: str) -> dict[str, str]:
+    return {n: f"{n} file of every sample, in the same order" for n in names}
+
+
+STAGES = (
+    Stage("qc", "qc.run_qc", "cell filters, doublets and the reason of every dropped cell", COUNTS, sections={"options": "qc"}, seed=True),
+    Stage("moments", "moments.run_moments", "mean and variance of every gene", {**COUNTS, "qc": "qc.parquet of the sample"}),
+    Stage("hvg", "embed.run_hvg", "variable genes over samples", {}, _lists("moments"), {"options": "embed"}),
+    Stage("embed", "embed.run_embed", "components, integration, neighbours, clusters and map", {"hvg": "cohort/hvg.parquet"},
+          _lists("counts", "qc"), {"options": "embed"}, True, ("out_embedding", "out_clusters")),
+    Stage("evidence", "annotate.run_evidence", "marker evidence of every cell", {**COUNTS, "qc": "qc.parquet of the sample"},
+          sections={"options": "annotate", "scoring": "scoring"}),
+    Stage("annotate", "annotate.run_annotate", "cell types from cell and cluster evidence", {"clusters": "cohort/clusters.parquet"},
+          _lists("evidence"), {"options": "annotate"}),
+    Stage("ambient", "ambient.run_ambient", "ambient RNA of a sample and its profiles by type", {**COUNTS, **TYPES},
+          sections={"options": "ambient"}, outputs=("out", "out_profiles")),
+    Stage("cnv-reference", "malignancy.run_cnv_reference", "pooled reference expression", {}, {**_lists("profiles"), **RECORDS}),
+    Stage("malignancy", "malignancy.run_malignancy", "malignant, normal or unassigned epithelium",
+          {**COUNTS, **TYPES, "reference": "cohort/cnv_reference.parquet"}, sections={"options": "malignancy"}, seed=True,
+          outputs=("out", "out_cnv")),
+    Stage("score", "score.run_score", "gene-set scores against matched nulls", {**COUNTS, **TYPES, **MALIGNANT}, sections={"options": "scoring"}),
+    Stage("csc-rates", "csc.run_csc_rates", "rates of the low and high states", {}, {**_lists("scores", "ambient"), **RECORDS}, {"options": "csc"}),
+    Stage("csc", "csc.run_csc", "CD44+/CD24- and ALDH1A3-high states of malignant cells",
+          {"scores": "scores.parquet of the sample", "rates": "cohort/csc_rates.parquet", **RECORD}, sections={"options": "csc"}),
+    Stage("csc-patients", "csc.run_csc_patients", "CSC states per patient with intervals", {"rates": "cohort/csc_rates.parquet"},
+          {**_lists("csc", "scores"), **RECORDS}, {"options": "csc"}, True, ("out", "out_controls")),
+    Stage("tam", "tam.run_tam", "macrophages on the M1 and M2 axes", {**TYPES, "scores": "scores.parquet of the sample", **RECORD},
+          sections={"options": "tam"}),
+    Stage("tam-patients", "tam.run_tam_patients", "macrophages per patient", {}, {**_lists("tam", "scores"), **RECORDS}, {"options": "tam"}),
+    Stage("crosstalk", "crosstalk.run_crosstalk", "ligand-receptor axes of a sample, measurability first",
+          {**COUNTS, **TYPES, **MALIGNANT, **STATES, "ambient": "ambient.parquet of the sample"}, sections={"options": "crosstalk"}, seed=True),
+    Stage("axes", "crosstalk.run_axes", "axes over patients", {}, {**_lists("crosstalk"), **RECORDS}, {"options": "crosstalk", "alpha": "loop.alpha"}),
+    Stage("loop", "loop.run_loop", "the three arms of the loop in a sample",
+          {**COUNTS, **TYPES, **MALIGNANT, **STATES, "scores": "scores.parquet of the sample", "ambient": "ambient.parquet of the sample"},
+          sections={"options": "loop", "crosstalk": "crosstalk"}, seed=True),
+    Stage("loop-cohort", "loop.run_loop_cohort", "the loop over patients, with the coupling swap", {}, {**_lists("loops"), **RECORDS},
+          {"options": "loop"}, True, ("out_loop", "out_cohort")),
+    Stage("pseudobulk", "enrich.run_pseudobulk", "summed counts of contrasted states", {**COUNTS, **STATES}, sections={"options": "enrich"}),
+    Stage("enrich", "enrich.run_enrich", "differential expression and enrichment over patients", {}, {**_lists("pseudobulk"), **RECORDS},
+          {"options": "enrich"}, True, ("out_de", "out_enrichment")),
+    Stage("assemble", "assemble.run_assemble", "one atlas.h5ad of everything",
+          {"embedding": "cohort/embedding.parquet", "clusters": "cohort/clusters.parquet", **TYPES},
+          _lists("counts", "qc", "malignancy", "scores", "csc", "tam")),
+)  # fmt: skip
+
+
+def _resolve_config(text: str | None) -> Any:
+    """Configuration from a YAML file or from JSON given on the command line; defaults without either."""
+    from nicheloop.config import load_config, read_config
+
+    if text is None:
+        return load_config({})
+    return load_config(json.loads(text), "--config") if text.lstrip().startswith("{") else read_config(text)
+
+
+def _section(config: Any, path: str) -> Any:
+    value = config
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _run_stage(stage: Stage, args: argparse.Namespace) -> None:
+    module, function = stage.function.split(".")
+    call = getattr(importlib.import_module(f"nicheloop.{module}"), function)
+    arguments: dict[str, Any] = {name: Path(getattr(args, name)) for name in (*stage.files, *stage.outputs)}
+    arguments |= {name: [Path(p) for p in getattr(args, name)] for name in stage.lists or {}}
+    config = _resolve_config(args.config)
+    arguments |= {keyword: _section(config, path) for keyword, path in (stage.sections or {}).items()}
+    if stage.seed:
+        arguments["seed"] = args.seed
+    call(**arguments)
+
+
+def _ingest(args: argparse.Namespace) -> None:
+    from nicheloop import ingest, workflow
+
+    row = workflow.complete(json.loads(args.row) if args.row else {"sample": args.sample or Path(args.path).name, "path": args.path})
+    ingest.run_ingest(Path(args.path), Path(args.out), Path(args.record_out), row=row, options=_resolve_config(args.config).ingest)
+
+
+def _simulate(args: argparse.Namespace) -> None:
+    from nicheloop import simulate
+
+    simulate.run_simulate(Path(args.out), options=_resolve_config(args.config).simulate, seed=args.seed)
+    print(f"demo cohort written: {Path(args.out) / 'samples.tsv'}")
+
+
+def _status(args: argparse.Namespace) -> None:
+    from nicheloop import status
+
+    status.run_status(Path(args.results), list(args.samples), Path(args.out))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from nicheloop import report
+
+    config = _resolve_config(args.config)
+    report.run_report(Path(args.results), Path(args.out), options=config.report, config=config)
+
+
+def _config(args: argparse.Namespace) -> None:
+    from nicheloop.config import default_yaml, json_schema
+    from nicheloop.io import write_json, write_text
+
+    if not args.write:
+        print(default_yaml(), end="")
+        return
+    write_text(Path(args.write) / "config.yaml", default_yaml())
+    write_json(Path(args.write) / "workflow/schemas/config.schema.json", json_schema())
+
+
+def _outputs(args: argparse.Namespace) -> None:
+    from nicheloop.io import write_text
+    from nicheloop.tables import outputs_markdown
+
+    if args.write:
+        write_text(Path(args.write) / "docs/outputs.md", outputs_markdown())
+    else:
+        print(outputs_markdown(), end="")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from nicheloop import launch
+
+    return launch.run(args.paths, Path(args.out), cores=args.cores, config=args.config, dry_run=args.dry_run, snakemake=args.snakemake)
+
+
+class _Formatter(argparse.HelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32, width=100)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser."""
+    top = argparse.ArgumentParser(
+        prog="nicheloop",
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100),
+        description=(
+            "Cancer stem cells, macrophages and the IL6 / CXCL8 / CXCL7 loop in breast-tumour single-cell RNA-seq,\n"
+            "per patient and with its uncertainty.\n\n"
+            "start here:   nicheloop run FOLDER_OR_FILE ... --out results\n"
+            "no data yet:  nicheloop run demo --out results"
+        ),
+    )
+    top.add_argument("--version", action="version", version=f"nicheloop {nicheloop.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+
+    def add(name: str, text: str, call: Any) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=_Formatter)
+        sub.set_defaults(call=call)
+        return sub
+
+    run = add("run", "from files to report: each path is one sample", _run)
+    run.add_argument("paths", nargs="+", metavar="PATH", help="10x folder, .h5, .h5ad or dense table; a sample sheet; or 'demo'")
+    run.add_argument("--out", default="results", metavar="DIR", help="folder for all results (default: results)")
+    run.add_argument("--cores", type=int, default=2, metavar="N", help="processor cores to use (default: 2)")
+    run.add_argument("--config", metavar="FILE", help="your config.yaml; keys left out take their defaults")
+    run.add_argument("--dry-run", action="store_true", help="check everything and list the jobs; run nothing")
+    run.add_argument("--snakemake", nargs=argparse.REMAINDER, default=[], help="everything after this goes to snakemake")
+
+    sub = add("simulate", "write the demo cohort as 10x folders, with the truth beside it", _simulate)
+    sub.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    _add_common(sub, seed=True)
+
+    sub = add("ingest", "read counts of one sample, whatever their format", _ingest)
+    sub.add_argument("--path", required=True, help="file or folder of the sample")
+    sub.add_argument("--sample", help="name of the sample (default: the file's name)")
+    sub.add_argument("--row", metavar="JSON", help="the sample's row of the sheet")
+    sub.add_argument("--out", required=True, metavar="FILE", help="counts.h5ad to write")
+    sub.add_argument("--record-out", required=True, metavar="FILE", help="ingest.json to write")
+    _add_common(sub)
+
+    for stage in STAGES:
+        sub = add(stage.name, stage.help, lambda args, stage=stage: _run_stage(stage, args))
+        for name, text in stage.files.items():
+            sub.add_argument(f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help=text)
+        for name, text in (stage.lists or {}).items():
+            sub.add_argument(f"--{name.replace('_', '-')}", dest=name, required=True, nargs="+", metavar="FILE", help=text)
+        for name in stage.outputs:
+            sub.add_argument(f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help="file to write")
+        _add_common(sub, seed=stage.seed)
+
+    sub = add("status", "gather what every stage could and could not do", _status)
+    sub.add_argument("--results", required=True, metavar="DIR", help="results folder")
+    sub.add_argument("--samples", required=True, nargs="+", metavar="NAME", help="sample names")
+    sub.add_argument("--out", required=True, metavar="FILE", help="status.tsv to write; samples.tsv goes beside it")
+
+    sub = add("report", "the HTML report", _report)
+    sub.add_argument("--results", required=True, metavar="DIR", help="results folder")
+    sub.add_argument("--out", required=True, metavar="FILE", help="report.html to write")
+    _add_common(sub)
+
+    sub = add("config", "print the commented default configuration", _config)
+    sub.add_argument("--write", metavar="DIR", help="write config.yaml and its schema below this repository folder")
+    sub = add("outputs", "print the description of every output table", _outputs)
+    sub.add_argument("--write", metavar="DIR", help="write docs/outputs.md below this repository folder")
+    return top
+
+
+def _add_common(sub: argparse.ArgumentParser, *, seed: bool = False) -> None:
+    sub.add_argument("--config", metavar="FILE|JSON", help="config.yaml, or JSON of the sections needed (default: defaults)")
+    if seed:
+        sub.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    logging.captureWarnings(True)
+    start = time.perf_counter()
+    try:
+        code = args.call(args)
+    except UserError as err:
+        for message in err.messages:
+            print(f"nicheloop: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if args.command not in ("run", "config", "outputs"):
+        log.info("%s finished in %.1f s", args.command, time.perf_counter() - start)
+    return int(code or 0)

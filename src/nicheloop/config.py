@@ -1,0 +1,443 @@
+"""The one file a user edits, as typed models.
+
+``config.yaml`` (with its comments) and ``workflow/schemas/config.schema.json`` are generated from these models; a test
+fails when they drift apart.  Every field says what it is, in which unit, and why its default is what it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import textwrap
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from nicheloop.errors import UserError
+
+
+def option(default: Any, what: str, *, unit: str, why: str, **bounds: Any) -> Any:
+    """Declare one option: its default, what it is, its unit and the reason for the default."""
+    return Field(default, description=what, json_schema_extra={"unit": unit, "why": why}, **bounds)
+
+
+class Section(BaseModel):
+    """A section of the configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Simulate(Section):
+    """The demo cohort: 6 tumours and 2 normal breasts, written as 10x folders with the truth beside them."""
+
+    cells_per_tumour: int = option(
+        640, "cells written for each tumour", unit="cells", why="enough of every type to be assessable", ge=200
+    )
+    cells_per_normal: int = option(
+        260, "cells written for each normal breast", unit="cells", why="a negative control, kept small", ge=100
+    )
+    median_umi: int = option(
+        11000, "median library size", unit="UMI per cell", why="CD24 is informative from about 10,000 UMI", ge=500
+    )
+    shallow_umi: int = option(
+        2000,
+        "median library size of the one shallow tumour",
+        unit="UMI per cell",
+        why="shows a fraction that cannot be read at that depth",
+        ge=300,
+    )
+    ambient_fraction: float = option(
+        0.03, "share of each library that is ambient RNA", unit="fraction", why="usual for fresh tissue", ge=0, le=0.5
+    )
+    doublet_rate: float = option(
+        0.04, "share of barcodes holding two cells", unit="fraction", why="usual for 5,000 loaded cells", ge=0, le=0.3
+    )
+    csc_fraction: float = option(
+        0.15, "share of malignant cells that are CD44+/CD24-", unit="fraction", why="between 10 and 20 %", ge=0, le=1
+    )
+
+
+class Ingest(Section):
+    """Reading counts and naming genes."""
+
+    min_resolved: float = option(
+        0.5,
+        "smallest share of features that must resolve to a human gene",
+        unit="fraction",
+        why="below it the file is not human genes or is mangled",
+        ge=0,
+        le=1,
+    )
+    integer_tolerance: float = option(
+        0.001,
+        "largest share of non-integer values in a count matrix",
+        unit="fraction",
+        why="TPM and normalised values are far above it",
+        ge=0,
+        le=1,
+    )
+
+
+class Qc(Section):
+    """Cell filters, per sample: median +- n_mads scaled MAD, kept between a floor and a cap."""
+
+    n_mads: float = option(
+        3.0, "distance from the median at which a cell is an outlier", unit="scaled MAD", why="usual practice", gt=0
+    )
+    min_counts_floor: int = option(
+        200, "the count threshold is never below this", unit="UMI", why="below it a barcode is likely empty", ge=0
+    )
+    min_counts_cap: int = option(
+        500, "the count threshold is never above this", unit="UMI", why="a shallow tumour keeps its cells", ge=0
+    )
+    min_genes_floor: int = option(
+        100, "the gene threshold is never below this", unit="genes", why="neutrophils have few hundred genes", ge=0
+    )
+    min_genes_cap: int = option(
+        250, "the gene threshold is never above this", unit="genes", why="a tumour with a median of 400 genes", ge=0
+    )
+    max_mito_floor: float = option(
+        10.0, "the mitochondrial threshold is never below this", unit="percent", why="tumour cells are rich", ge=0, le=100
+    )
+    max_mito_cap: float = option(
+        30.0, "the mitochondrial threshold is never above this", unit="percent", why="above it a cell is dying", ge=0, le=100
+    )
+    drop_doublets: bool = option(
+        True, "leave predicted doublets out of all later stages", unit="yes or no", why="they imitate every mixed state"
+    )
+    doublet_rate: float = option(
+        0.06, "expected share of doublets", unit="fraction", why="10x: about 0.8 % per 1,000 cells", gt=0, lt=0.5
+    )
+    min_cells_doublets: int = option(
+        100, "fewer cells than this: doublets are not assessed", unit="cells", why="nothing to simulate from", ge=20
+    )
+
+
+class Embed(Section):
+    """Variable genes, principal components, integration, neighbours, clusters, map."""
+
+    n_hvg: int = option(2000, "variable genes", unit="genes", why="usual practice", ge=50)
+    n_pcs: int = option(30, "principal components", unit="components", why="usual practice", ge=2)
+    integrate: bool = option(
+        True, "integrate samples with harmony", unit="yes or no", why="types should meet across patients"
+    )
+    n_neighbors: int = option(15, "neighbours of a cell", unit="cells", why="scanpy's default", ge=2)
+    exact_neighbors_below: int = option(
+        60000,
+        "up to this size neighbours are exact, above it they come from an HNSW index",
+        unit="cells",
+        why="exact search grows with the square of the cells",
+        ge=0,
+    )
+    resolutions: list[float] = option(
+        [0.5, 1.0, 2.0], "leiden resolutions tried", unit="-", why="a coarse, a usual and a fine one", min_length=1
+    )
+    stability_runs: int = option(
+        3, "repeats per resolution for the stability choice", unit="runs", why="enough to see an unstable one", ge=2
+    )
+    leiden: Literal["leidenalg", "igraph"] = option(
+        "leidenalg", "leiden implementation", unit="-", why="RBConfigurationVertexPartition is the reference"
+    )
+    leiden_iterations: int = option(
+        4, "leiden iterations; -1 runs until nothing improves", unit="iterations", why="little changes after", ge=-1
+    )
+    umap_min_dist: float = option(0.4, "UMAP minimal distance", unit="-", why="readable islands", ge=0, le=1)
+
+
+class Scoring(Section):
+    """Gene-set scores against expression-matched nulls."""
+
+    n_bins: int = option(
+        25, "expression bins from which a set's null genes are drawn", unit="bins", why="as in Tirosh 2016", ge=3
+    )
+    min_genes: int = option(
+        3, "fewest genes of a set that must be in the matrix", unit="genes", why="a score of two genes is two genes", ge=1
+    )
+    min_cells: int = option(
+        20, "fewest cells of a compartment to be scored", unit="cells", why="matching needs a mean", ge=3
+    )
+
+
+class Annotate(Section):
+    """Major and minor cell types."""
+
+    min_confidence: float = option(
+        0.6, "below this posterior a cell is unresolved", unit="probability", why="better unknown than wrong", ge=0, le=1
+    )
+    min_markers: int = option(
+        2, "fewest positive markers of a type seen in the cell or its cluster", unit="genes", why="one gene may be ambient", ge=1
+    )
+    min_z: float = option(1.0, "smallest evidence z of the winning type", unit="z", why="above its matched null", ge=0)
+    cluster_weight: float = option(
+        0.5, "weight of the cluster's evidence against the cell's own", unit="fraction", why="smooths dropout", ge=0, le=1
+    )
+    min_cells_minor: int = option(
+        10, "fewest cells of a major type before minor types are given", unit="cells", why="too few to compare", ge=1
+    )
+    platelet_markers: int = option(
+        2, "platelet genes that make a barcode platelet-contaminated", unit="genes", why="PPBP alone is not enough", ge=1
+    )
+
+
+class Ambient(Section):
+    """Contamination by ambient RNA, from genes a cell type cannot make."""
+
+    min_cells: int = option(
+        20, "fewest cells of a compartment to estimate its contamination", unit="cells", why="a mean of few is noise", ge=1
+    )
+    min_marker_umi: int = option(
+        50, "fewest UMI of the marker genes in the sample", unit="UMI", why="a rate from few counts is noise", ge=1
+    )
+
+
+class Malignancy(Section):
+    """Malignant, normal or unassigned epithelium from inferred copy number."""
+
+    min_reference_cells: int = option(
+        100, "reference cells of the same sample for the first rung", unit="cells", why="stable reference mean", ge=5
+    )
+    few_reference_cells: int = option(
+        30, "reference cells of the same sample for the second rung", unit="cells", why="still usable, flagged", ge=5
+    )
+    min_epithelial_cells: int = option(
+        10, "fewest epithelial cells to be called", unit="cells", why="two populations cannot be told apart", ge=1
+    )
+    window: int = option(100, "genes in the sliding window", unit="genes", why="infercnvpy's default", ge=10)
+    step: int = option(10, "step of the sliding window", unit="genes", why="infercnvpy's default", ge=1)
+    min_mean_expression: float = option(
+        0.1, "genes below this mean are left out of the windows", unit="log1p counts per 10,000", why="dropout only", ge=0
+    )
+    max_reference_fpr: float = option(
+        0.01, "share of held-out reference cells allowed above the cut", unit="fraction", why="1 %", gt=0, lt=0.5
+    )
+    n_folds: int = option(5, "folds in which reference cells are held out", unit="folds", why="cross-fitting", ge=2)
+    top_fraction: float = option(
+        0.05, "share of cells with the strongest signal that defines the tumour's profile", unit="fraction", why="Wu 2021", gt=0, le=1
+    )
+    max_caf_malignant: float = option(
+        0.05, "share of CAFs called malignant above which the sample is flagged", unit="fraction", why="negative control", ge=0, le=1
+    )
+
+
+class Csc(Section):
+    """CD44+/CD24- and ALDH1A3-high states, in malignant cells only."""
+
+    min_malignant: int = option(
+        50, "fewest malignant cells of a patient", unit="cells", why="interval too wide below", ge=5
+    )
+    min_informative: float = option(
+        0.5, "smallest share of malignant cells informative for CD24", unit="fraction", why="else zero is not low", ge=0, le=1
+    )
+    informative_zero: float = option(
+        0.05, "a cell is informative if a high cell shows zero with at most this probability", unit="probability", why="3 UMI", gt=0, lt=1
+    )
+    positive: float = option(0.8, "posterior above which a cell is positive", unit="probability", why="clear calls only", gt=0.5, lt=1)
+    negative: float = option(0.2, "posterior below which a cell is negative", unit="probability", why="clear calls only", gt=0, lt=0.5)
+    shape: float = option(3.0, "gamma shape of the expression within a state (start value)", unit="-", why="SCIENCE simulation", gt=0)
+    n_bootstrap: int = option(
+        200, "parametric bootstrap samples, rates refitted", unit="samples", why="2.5 % tails with 5 points", ge=20
+    )
+    confidence: float = option(0.95, "level of the intervals", unit="probability", why="usual", gt=0.5, lt=1)
+    resolvable: float = option(
+        0.01, "fraction below which shallow data cannot be told from zero", unit="fraction", why="simulation", ge=0, le=1
+    )
+    min_bic_gain: float = option(
+        10.0, "BIC gain of two components over one", unit="BIC", why="very strong evidence (Kass and Raftery 1995)", ge=0
+    )
+    min_rate_ratio: float = option(3.0, "smallest high to low rate ratio", unit="fold", why="closer states cannot be told apart", gt=1)
+
+
+class Tam(Section):
+    """Macrophages on two axes, M1 and M2."""
+
+    min_macrophages: int = option(20, "fewest macrophages of a patient", unit="cells", why="below it no class is given", ge=3)
+    class_z: float = option(1.0, "z at which an axis is high", unit="z", why="sensitivity at 0.5 and 1.5 in the table", gt=0)
+    sensitivity_z: list[float] = option([0.5, 1.5], "other cuts reported", unit="z", why="is the class fragile?", min_length=1)
+    monocyte_band: float = option(
+        0.5, "half-width of the band called transitional between monocyte and macrophage", unit="z", why="a gradient", ge=0
+    )
+    state_margin: float = option(0.5, "lead of the dominant state over the next", unit="z", why="the sets overlap", ge=0)
+
+
+class Crosstalk(Section):
+    """Ligand-receptor axes, per sample."""
+
+    min_cells: int = option(20, "fewest cells of a type", unit="cells", why="fewer cannot show 5 % expression", ge=3)
+    min_umi: int = option(10, "fewest UMI of a gene in its type", unit="UMI", why="above counting noise", ge=1)
+    min_positive_cells: int = option(3, "fewest cells with the gene", unit="cells", why="one cell is an accident", ge=1)
+    n_permutations: int = option(1000, "permutations of the type labels", unit="permutations", why="smallest p 0.001", ge=99)
+    n_matched_pairs: int = option(500, "expression-matched gene pairs", unit="pairs", why="smallest p 0.002", ge=99)
+    n_matched_genes: int = option(
+        100, "genes nearest in mean expression from which stand-ins are drawn", unit="genes", why="close, yet many", ge=10
+    )
+    ambient_alpha: float = option(
+        0.01, "level of the test that counts exceed the ambient expectation", unit="probability", why="usual", gt=0, lt=1
+    )
+    confidence: float = option(0.95, "confidence of bounds and intervals", unit="probability", why="usual", gt=0.5, lt=1)
+
+
+class Loop(Section):
+    """The feedback loop: forward, response and return arms."""
+
+    min_senders: int = option(20, "fewest sender cells", unit="cells", why="as for an axis", ge=3)
+    min_malignant: int = option(50, "fewest malignant cells", unit="cells", why="as for the CSC fraction", ge=5)
+    min_csc: int = option(20, "fewest CSC-high cells", unit="cells", why="a contrast needs both sides", ge=3)
+    depth_strata: int = option(4, "library-size strata of the response arm", unit="strata", why="depth moves every score", ge=1)
+    min_patients: int = option(
+        10, "fewest assessable patients for a claim about the cohort", unit="patients", why="power at n = 10: |rho| 0.79", ge=3
+    )
+    min_stratum: int = option(
+        4, "fewest patients of a subtype and data set to be swapped", unit="patients", why="24 pairings", ge=2
+    )
+    alpha: float = option(0.05, "level of the arm tests", unit="probability", why="usual", gt=0, lt=1)
+    n_bootstrap: int = option(
+        200, "bootstrap samples of cells for the intervals of the arms", unit="samples", why="2.5 % tails with 5 points", ge=20
+    )
+    n_swaps: int = option(9999, "permuted pairings of the coupling swap", unit="pairings", why="smallest p 0.0001", ge=99)
+    confidence: float = option(0.95, "confidence of the arms' intervals", unit="probability", why="usual", gt=0.5, lt=1)
+
+
+class Enrich(Section):
+    """Pseudobulk contrasts and enrichment of ranked lists."""
+
+    min_cells: int = option(10, "fewest cells of a pseudobulk", unit="cells", why="section 8 of the science notes", ge=3)
+    min_patients: int = option(3, "fewest patients with both states", unit="patients", why="a paired contrast", ge=2)
+    min_counts: int = option(
+        10, "fewest counts of a gene over all pseudobulks", unit="UMI", why="PyDESeq2's usual filter", ge=1
+    )
+    min_set: int = option(10, "smallest gene set", unit="genes", why="gseapy's usual lower bound is 15", ge=3)
+    max_set: int = option(500, "largest gene set", unit="genes", why="gseapy's default", ge=10)
+    n_permutations: int = option(1000, "permutations of prerank", unit="permutations", why="gseapy's default", ge=100)
+
+
+class Report(Section):
+    """The HTML report."""
+
+    title: str = option("nicheloop report", "title of the page", unit="text", why="-")
+    max_map_points: int = option(
+        20000, "cells drawn on the map", unit="cells", why="keeps the file small; stratified, said in the caption", ge=100
+    )
+
+
+class Config(Section):
+    """All options; see each section."""
+
+    samples: str = option("demo", "sample sheet (TSV or CSV), or 'demo'", unit="path", why="runs at once, without data")
+    results: str = option("results", "folder for everything that is written", unit="path", why="usual name")
+    seed: int = option(0, "seed of every random step", unit="integer", why="same input, same bytes", ge=0)
+    strict: bool = option(
+        False, "stop when a sample cannot be processed", unit="yes or no", why="one bad sample should not lose the others"
+    )
+    simulate: Simulate = Simulate()
+    ingest: Ingest = Ingest()
+    qc: Qc = Qc()
+    embed: Embed = Embed()
+    scoring: Scoring = Scoring()
+    annotate: Annotate = Annotate()
+    ambient: Ambient = Ambient()
+    malignancy: Malignancy = Malignancy()
+    csc: Csc = Csc()
+    tam: Tam = Tam()
+    crosstalk: Crosstalk = Crosstalk()
+    loop: Loop = Loop()
+    enrich: Enrich = Enrich()
+    report: Report = Report()
+
+
+SECTIONS = tuple(
+    name for name, f in Config.model_fields.items() if isinstance(f.annotation, type) and issubclass(f.annotation, Section)
+)
+
+
+def _allowed(names: list[str], given: str) -> str:
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Known: {', '.join(names)}."
+
+
+def _message(error: Any, source: str) -> str:
+    """One line for one pydantic error: where, what was given, what is allowed."""
+    place = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        model: type[BaseModel] = Config
+        for part in error["loc"][:-1]:
+            annotation = model.model_fields[str(part)].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+        return f"{source}: unknown key '{place}'.{_allowed(list(model.model_fields), str(error['loc'][-1]))}"
+    return f"{source}: '{place}' is {error.get('input')!r}: {error['msg']}."
+
+
+def load_config(values: dict[str, Any] | None = None, source: str = "config.yaml") -> Config:
+    """Check configuration values and fill in defaults.
+
+    Parameters
+    ----------
+    values
+        Nested mapping as read from YAML or handed over by Snakemake; keys left out take their defaults.
+    source
+        Name used in messages.
+
+    Raises
+    ------
+    UserError
+        With one line per wrong key or value, all of them together.
+    """
+    try:
+        return Config.model_validate(copy.deepcopy(dict(values or {})), strict=False)
+    except ValidationError as err:
+        raise UserError([_message(e, source) for e in err.errors()]) from None
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a YAML configuration file."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such configuration file.") from None
+    except yaml.YAMLError as err:
+        raise UserError(f"{path}: not valid YAML: {err}") from None
+    if values is not None and not isinstance(values, dict):
+        raise UserError(f"{path}: expected 'key: value' lines, found {type(values).__name__}.")
+    return load_config(values, source=str(path))
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, width=110, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ")
+
+
+def _render(field: FieldInfo, name: str, value: Any, indent: str) -> list[str]:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    text = f"{field.description} [{extra.get('unit')}]; why: {extra.get('why')}"
+    dumped = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return [*_comment(text, indent), f"{indent}{name}: {dumped}"]
+
+
+def default_yaml() -> str:
+    """Text of the shipped ``config.yaml``: every option with its comment and default."""
+    config = Config()
+    lines = [
+        "# nicheloop configuration.  As shipped it runs the embedded demo cohort.",
+        "# Each option: what it is [unit]; why the default is what it is.",
+        "# Generated from src/nicheloop/config.py by `nicheloop config --write`; keys left out take their defaults.",
+        "",
+    ]
+    for name, field in Config.model_fields.items():
+        value = getattr(config, name)
+        if not isinstance(value, Section):
+            lines += [*_render(field, name, value, ""), ""]
+            continue
+        lines += [*_comment((type(value).__doc__ or "").strip(), ""), f"{name}:"]
+        for key, sub in type(value).model_fields.items():
+            lines += _render(sub, key, getattr(value, key), "  ")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the configuration, as shipped in ``workflow/schemas``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}

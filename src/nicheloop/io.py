@@ -1,0 +1,278 @@
+"""Files: atomic writes, tables with their status, and counts read without loading what is not needed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nicheloop import tables
+from nicheloop.errors import NotAssessable, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+METADATA_KEY = b"nicheloop"
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place only when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, keys sorted."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a stage could do for a sample: ``ok`` or a named reason, in words, with its figures."""
+
+    stage: str
+    sample: str
+    status: str = "ok"
+    reason: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the stage gave an answer."""
+        return self.status == "ok"
+
+
+def _plain(value: Any) -> Any:
+    """JSON-ready copy: numpy scalars become Python's, NaN becomes null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def write_table(table: pd.DataFrame, path: str | Path, name: str, status: Status | None = None) -> None:
+    """Check a table against its contract and write it atomically (Parquet, or TSV with NA by the file's ending)."""
+    table = tables.conform(table, name)
+    if str(path).endswith(".tsv"):
+        with atomic(path) as temporary:
+            table.to_csv(temporary, sep="\t", index=False, na_rep="NA", float_format="%.6g", lineterminator="\n")
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    text = json.dumps(_plain(asdict(status)) if status else {}, sort_keys=True)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), METADATA_KEY: text.encode()})
+    with atomic(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd")
+
+
+def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a table written by `write_table`; nullable dtypes become float64, object and bool where nothing is missing."""
+    import pandas as pd
+
+    if str(path).endswith(".tsv"):
+        return pd.read_csv(path, sep="\t", na_values=["NA"], keep_default_na=False, usecols=columns)
+    return pd.read_parquet(path, columns=columns)
+
+
+def read_cells(path: str | Path, sample: str, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read one sample's rows of a cohort table of cells, indexed by ``cell_id``."""
+    import pandas as pd
+
+    wanted = None if columns is None else list(dict.fromkeys(["cell_id", *columns]))
+    return pd.read_parquet(path, columns=wanted, filters=[("sample", "==", sample)]).set_index("cell_id")
+
+
+def read_status(path: str | Path) -> Status:
+    """Read the status a Parquet table carries."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_schema(path).metadata or {}
+    values = json.loads(metadata.get(METADATA_KEY, b"{}"))
+    return Status(**values) if values else Status(stage="", sample="")
+
+
+@dataclass
+class Result:
+    """What a stage fills in while it runs; see `stage_output`."""
+
+    table: pd.DataFrame | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, pd.DataFrame] = field(default_factory=dict)  # contract -> table
+
+
+@contextlib.contextmanager
+def stage_output(
+    out: str | Path, name: str, *, stage: str, sample: str = "cohort", also: dict[str, str | Path] | None = None
+) -> Iterator[Result]:
+    """Write what a stage computed, or an empty table with the named reason it could not.
+
+    Set ``result.table`` (and ``result.extra[contract] = table`` for each contract of `also`) inside the block.  A
+    `NotAssessable` raised inside becomes the status of empty, contract-valid tables: the stage succeeds.
+    """
+    result = Result()
+    status = Status(stage, sample)
+    also = also or {}
+    try:
+        yield result
+        status = Status(stage, sample, summary=result.summary)
+        table = tables.empty(name) if result.table is None else result.table
+    except NotAssessable as err:
+        status = Status(stage, sample, err.status, err.reason, result.summary)
+        table = tables.empty(name) if result.table is None else result.table
+    for contract, path in also.items():
+        write_table(result.extra.get(contract, tables.empty(contract)), path, contract, status)
+    write_table(table, out, name, status)
+
+
+class Counts:
+    """Counts of one sample, as written by ingest; nothing is read before it is asked for.
+
+    Attributes
+    ----------
+    cell_ids : (cells,) str, ``<sample>:<barcode>``
+    genes : (genes,) str, current symbols, unique
+    ensembl : (genes,) str, ``""`` where unknown
+    record : dict, what ingest recorded: sample, patient, sheet columns, guards, status
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        import h5py
+
+        try:
+            handle = h5py.File(self.path, "r")
+        except OSError as err:
+            raise UserError(f"{self.path}: cannot be read as counts written by nicheloop ingest ({err}).") from None
+        with handle:
+            yield handle
+
+    def _strings(self, group: str, key: str | None = None) -> np.ndarray:
+        with self._open() as handle:
+            node = handle[group]
+            values = node[key or node.attrs["_index"]]
+            if "categories" in getattr(values, "keys", lambda: [])():
+                codes, categories = values["codes"][:], values["categories"].asstr()[:]
+                return np.where(codes < 0, "", np.asarray(categories, dtype=object)[codes]) if len(categories) else codes.astype(object)
+            return np.asarray(values.asstr()[:], dtype=object)
+
+    @cached_property
+    def cell_ids(self) -> np.ndarray:
+        """(cells,) ``<sample>:<barcode>``."""
+        return self._strings("obs")
+
+    @cached_property
+    def genes(self) -> np.ndarray:
+        """(genes,) current symbols."""
+        return self._strings("var")
+
+    @cached_property
+    def ensembl(self) -> np.ndarray:
+        """(genes,) Ensembl ids without version, empty where unknown."""
+        return self._strings("var", "ensembl_id")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What ingest recorded of the sample."""
+        with self._open() as handle:
+            value = handle["uns"]["nicheloop"][()]
+        return json.loads(value.decode() if isinstance(value, bytes) else value)
+
+    @property
+    def sample(self) -> str:
+        """Name of the sample."""
+        return str(self.record["sample"])
+
+    def annotation(self, column: str) -> np.ndarray:
+        """(cells,) a text column of obs, such as the user's own annotation."""
+        return self._strings("obs", column)
+
+    def matrix(self, cells: Iterable[str] | None = None, genes: Iterable[str] | None = None) -> csr_matrix:
+        """Counts as (cells, genes) float32 CSR, in the order asked for.
+
+        Raises
+        ------
+        KeyError
+            If a cell or gene is not in the sample.
+        """
+        from scipy.sparse import csr_matrix
+
+        with self._open() as handle:
+            node = handle["X"]
+            shape = tuple(int(n) for n in node.attrs["shape"])
+            x = csr_matrix((node["data"][:].astype(np.float32), node["indices"][:], node["indptr"][:]), shape=shape)
+        if cells is not None:
+            x = x[positions(self.cell_ids, cells, "cell")]
+        if genes is not None:
+            x = x[:, positions(self.genes, genes, "gene")]
+        return x
+
+    def require(self, *, counts: bool = True) -> None:
+        """Raise `NotAssessable` if the sample could not be read, is empty, or holds no counts where they are needed."""
+        if self.record["status"] != "ok":
+            raise NotAssessable(self.record["status"], self.record["reason"])
+        if len(self.cell_ids) == 0:
+            raise NotAssessable("no_cells", "the sample holds no cell")
+        if counts and not self.record["is_counts"]:
+            raise NotAssessable("no_counts", "the matrix holds normalised values (such as TPM), not counts")
+
+
+def positions(values: np.ndarray, wanted: Iterable[str], what: str) -> np.ndarray:
+    """(wanted,) positions of `wanted` in `values`; a KeyError names the first that is missing."""
+    lookup = {v: i for i, v in enumerate(values)}
+    try:
+        return np.fromiter((lookup[w] for w in wanted), dtype=np.int64)
+    except KeyError as err:
+        raise KeyError(f"{what} {err.args[0]!r} is not in this sample") from None
+
+
+def kept_cells(qc: str | Path) -> np.ndarray:
+    """(kept,) cell ids that passed quality control, in file order."""
+    table = read_table(qc, columns=["cell_id", "qc_pass"])
+    return table.loc[table["qc_pass"].astype(bool), "cell_id"].to_numpy(dtype=object)
+
+
+def lognormalise(x: csr_matrix, target: float = 1e4) -> csr_matrix:
+    """log1p of counts scaled to `target` per cell; (cells, genes) CSR in, float32 CSR out.  A cell of zeros stays zero."""
+    totals = np.asarray(x.sum(axis=1)).ravel()
+    out = x.astype(np.float32, copy=True)
+    scale = np.divide(target, totals, out=np.zeros_like(totals, dtype=np.float64), where=totals > 0)
+    out.data = np.log1p(out.data * np.repeat(scale, np.diff(out.indptr))).astype(np.float32)
+    return out

@@ -1,0 +1,560 @@
+"""The table contracts: what every output holds, in which unit, and what NA means.
+
+A contract is declared once, here.  `conform` casts and checks a table against it before it is written, and
+``docs/outputs.md`` is generated from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from nicheloop.errors import NicheloopError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAJOR_TYPES = (
+    "epithelial", "t_nk", "b_cell", "plasmablast", "myeloid", "mast", "endothelial", "caf", "pvl", "adipocyte",
+    "erythrocyte", "platelet", "unresolved",
+)  # fmt: skip
+MALIGNANCY = ("malignant", "normal", "unassigned", "not_epithelial")
+CSC_STATES = ("m_csc", "other", "undetermined", "not_assessable")
+ALDH_STATES = ("high", "low", "undetermined", "not_assessable")
+TAM_CLASSES = ("m1_like", "m2_like", "mixed", "low", "transitional", "not_macrophage", "not_assessable")
+MYELOID_CLASSES = ("macrophage", "monocyte", "transitional", "dendritic", "neutrophil", "not_myeloid", "not_assessable")
+AXIS_STATUSES = (
+    "tested", "ligand_not_detected", "receptor_not_detected", "gene_absent_from_reference", "too_few_cells",
+    "platelet_contamination", "ambient_not_exceeded", "no_counts",
+)  # fmt: skip
+
+Kind = Literal["str", "int", "float", "bool"]
+DTYPES = {"str": "string", "int": "Int64", "float": "float64", "bool": "boolean"}
+
+
+class ContractError(NicheloopError):
+    """A table does not keep its contract: a fault of the program, not of the user."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its kind, meaning, unit, what NA means (empty: NA is not allowed) and its allowed values."""
+
+    name: str
+    kind: Kind
+    what: str
+    unit: str = "-"
+    na: str = ""
+    allowed: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    pattern: bool = False  # the name is a regular expression; any number of columns may match
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One table: where it lies below the results folder, what a row is, its key and its columns."""
+
+    name: str
+    path: str
+    what: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...] = field(default=())
+
+
+CELL = Column("cell_id", "str", "<sample>:<barcode>")
+SAMPLE = Column("sample", "str", "sample name")
+PATIENT = Column("patient", "str", "patient (the unit of every test)")
+GENE = Column("gene", "str", "current HGNC symbol")
+
+
+def _prob(name: str, what: str, na: str = "") -> Column:
+    return Column(name, "float", what, "probability", na, low=0.0, high=1.0)
+
+
+CONTRACTS: dict[str, Contract] = {}
+
+
+def declare(name: str, path: str, what: str, key: Iterable[str], *columns: Column) -> None:
+    """Add one contract to the registry."""
+    CONTRACTS[name] = Contract(name, path, what, tuple(key), columns)
+
+
+# ---------------------------------------------------------------------------------------------------- per sample
+declare(
+    "qc", "samples/{sample}/qc.parquet", "every barcode of the input, kept or dropped, with the reason", ["cell_id"],
+    CELL,
+    Column("n_counts", "float", "library size", "UMI", low=0),
+    Column("n_genes", "int", "genes with a count", "genes", low=0),
+    Column("pct_mito", "float", "counts in mitochondrial genes", "percent", "no mitochondrial gene in the matrix", low=0, high=100),
+    Column("pct_ribo", "float", "counts in ribosomal protein genes", "percent", "no such gene in the matrix", low=0, high=100),
+    Column("pct_hb", "float", "counts in haemoglobin genes", "percent", "no such gene in the matrix", low=0, high=100),
+    Column("doublet_score", "float", "scrublet score", "-", "doublets not assessed (see status)"),
+    Column("doublet", "bool", "predicted doublet", "-", "doublets not assessed (see status)"),
+    Column("qc_pass", "bool", "kept for all later stages"),
+    Column("qc_reason", "str", "why it was dropped; first filter that fails", allowed=(
+        "pass", "low_counts", "low_genes", "high_mito", "doublet")),
+)  # fmt: skip
+declare(
+    "moments", "samples/{sample}/moments.parquet", "mean and variance of normalised expression over kept cells", ["gene"],
+    GENE,
+    Column("n_cells", "int", "kept cells", "cells", low=0),
+    Column("n_positive", "int", "kept cells with a count", "cells", low=0),
+    Column("mean", "float", "mean of counts per 10,000", "counts per 10,000", low=0),
+    Column("variance", "float", "sample variance (n - 1) of counts per 10,000", "squared", "fewer than two cells", low=0),
+)  # fmt: skip
+declare(
+    "evidence", "samples/{sample}/evidence.parquet", "marker evidence of every kept cell", ["cell_id"],
+    CELL,
+    Column(r"z_(major|minor|state)_.+", "float", "marker score against expression-matched null", "z",
+           "set not measurable (too few genes in the matrix)", pattern=True),
+    Column(r"n_(major|minor)_.+", "float", "positive markers seen in the cell", "genes", "set not measurable", pattern=True),
+)  # fmt: skip
+declare(
+    "ambient", "samples/{sample}/ambient.parquet", "composition of the sample's ambient RNA", ["gene"],
+    GENE,
+    Column("ambient_fraction", "float", "share of the ambient pool", "fraction", low=0, high=1),
+    Column("contamination_rate", "float", "share of a cell's counts that is ambient (one value per sample)", "fraction",
+           "not estimated (see status)", low=0, high=1),
+)  # fmt: skip
+declare(
+    "profiles", "samples/{sample}/profiles.parquet", "summed expression per cell type", ["gene", "cell_type"],
+    GENE,
+    Column("cell_type", "str", "major type", allowed=MAJOR_TYPES),
+    Column("n_cells", "int", "cells of the type", "cells", low=1),
+    Column("n_positive", "int", "of them with a count", "cells", low=0),
+    Column("sum_counts", "float", "summed counts", "UMI", low=0),
+    Column("mean_lognorm", "float", "mean of log1p counts per 10,000", "log1p counts per 10,000", low=0),
+)  # fmt: skip
+declare(
+    "malignancy", "samples/{sample}/malignancy.parquet", "three-way call of every kept cell", ["cell_id"],
+    CELL,
+    Column("malignancy", "str", "call", allowed=MALIGNANCY),
+    Column("malignancy_status", "str", "why: rung of the reference ladder, or what prevented a call"),
+    Column("cna_value", "float", "copy-number signal: mean of squared scaled profile", "-", "not computed for this cell"),
+    Column("cna_correlation", "float", "correlation with the tumour's own top profile", "-", "not computed for this cell",
+           low=-1, high=1),
+    Column("clone", "int", "clone by copy-number profile, 1 = largest", "-", "not malignant", low=1),
+)  # fmt: skip
+declare(
+    "cnv", "samples/{sample}/cnv.parquet", "mean copy-number profile per group", ["group", "chromosome", "start"],
+    Column("group", "str", "clone_<n>, normal_epithelium, unassigned_epithelium, caf (negative control) or reference"),
+    Column("n_cells", "int", "cells of the group", "cells", low=1),
+    Column("chromosome", "str", "chromosome, chr1 to chr22"),
+    Column("start", "int", "start of the window", "bp (hg38)", low=0),
+    Column("end", "int", "end of the window", "bp (hg38)", low=0),
+    Column("arm", "str", "chromosome arm, such as 1q"),
+    Column("value", "float", "mean log ratio to the reference", "log ratio"),
+)  # fmt: skip
+declare(
+    "scores", "samples/{sample}/scores.parquet", "gene-set scores within the cell's own compartment, and marker counts",
+    ["cell_id"],
+    CELL,
+    Column("compartment", "str", "malignant, or the major type"),
+    Column("n_counts", "float", "library size", "UMI", low=0),
+    Column(r"z_.+", "float", "set against expression-matched null of the compartment", "z",
+           "set or compartment not measurable", pattern=True),
+    Column(r"umi_.+", "float", "counts of one gene", "UMI", "gene absent from this reference", low=0, pattern=True),
+)  # fmt: skip
+declare(
+    "csc", "samples/{sample}/csc.parquet", "cancer stem cell states of malignant cells", ["cell_id"],
+    CELL,
+    _prob("m_csc_prob", "P(CD44 high, CD24 low | counts)", "not malignant or not assessable"),
+    Column("csc_state", "str", "CD44+/CD24- state", allowed=CSC_STATES),
+    Column("csc_status", "str", "why a cell is not assessable; 'ok' otherwise"),
+    Column("cd24_informative", "bool", "a CD24-high cell of this depth would show it", "-", "not malignant or rates not estimated"),
+    _prob("aldh1a3_prob", "P(ALDH1A3 high | counts)", "not malignant or not assessable"),
+    _prob("aldh1a3_lp_prob", "the same, adjusted for luminal-progenitor likeness", "not malignant or not assessable"),
+    Column("aldh1a3_state", "str", "ALDH1A3 state (RNA, not enzyme activity)", allowed=ALDH_STATES),
+    Column("aldh1a3_status", "str", "why a cell is not assessable; 'ok' otherwise"),
+)  # fmt: skip
+declare(
+    "tam", "samples/{sample}/tam.parquet", "macrophage states of myeloid cells", ["cell_id"],
+    CELL,
+    Column("myeloid_class", "str", "monocyte, macrophage or other", allowed=MYELOID_CLASSES),
+    Column("m1_z", "float", "clean M1 set against matched null", "z", "not a macrophage or not assessable"),
+    Column("m2_z", "float", "clean M2 set against matched null", "z", "not a macrophage or not assessable"),
+    Column("tam_class", "str", "2 x 2 class of the two axes", allowed=TAM_CLASSES),
+    Column("tam_status", "str", "why a cell is not assessable; 'ok' otherwise"),
+    Column("tam_state", "str", "dominant Ma 2022 state by margin, else 'mixed'", na="not a macrophage or not assessable"),
+)  # fmt: skip
+declare(
+    "crosstalk", "samples/{sample}/crosstalk.parquet", "every axis x sender x receiver, testable or not",
+    ["axis", "ligand", "receptor", "sender", "receiver"],
+    Column("axis", "str", "axis of resources/axes.yaml"),
+    Column("arm", "str", "role of the axis: forward, return, autocrine, niche, positive_control or decoy"),
+    Column("ligand", "str", "ligand gene"),
+    Column("receptor", "str", "receptor; subunits of a complex joined by '+'"),
+    Column("sender", "str", "sending cell type"),
+    Column("receiver", "str", "receiving cell type"),
+    Column("status", "str", "tested, or what prevented it", allowed=AXIS_STATUSES),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_sender", "int", "sender cells (platelet barcodes left out)", "cells", low=0),
+    Column("n_receiver", "int", "receiver cells", "cells", low=0),
+    Column("ligand_umi", "float", "ligand counts in senders", "UMI", "gene absent", low=0),
+    Column("ligand_fraction", "float", "senders with the ligand", "fraction", "gene absent or no cells", low=0, high=1),
+    Column("ligand_upper", "float", "upper confidence bound of that fraction (rule of three at zero)", "fraction",
+           "gene absent or no cells", low=0, high=1),
+    Column("ligand_ambient_umi", "float", "ligand counts expected from ambient RNA", "UMI", "ambient not estimated", low=0),
+    Column("receptor_umi", "float", "counts of the least expressed subunit in receivers", "UMI", "gene absent", low=0),
+    Column("receptor_fraction", "float", "receivers with the least expressed subunit", "fraction", "gene absent or no cells",
+           low=0, high=1),
+    Column("receptor_upper", "float", "upper confidence bound of that fraction", "fraction", "gene absent or no cells",
+           low=0, high=1),
+    Column("receptor_ambient_umi", "float", "counts of that subunit expected from ambient RNA", "UMI",
+           "ambient not estimated", low=0),
+    Column("n_platelet", "int", "platelet barcodes of the sample", "cells", low=0),
+    Column("n_neutrophil", "int", "neutrophils of the sample", "cells", low=0),
+    Column("strength", "float", "geometric mean of ambient-corrected ligand and complex", "counts per 10,000", "not tested", low=0),
+    Column("log2_effect", "float", "log2 of strength over its mean under permuted labels", "log2 fold", "not tested"),
+    Column("log2_se", "float", "standard error of log2 strength from the spread between cells", "log2 fold", "not tested", low=0),
+    Column("z", "float", "strength against permuted labels; grows with cells, not comparable between patients", "z", "not tested"),
+    _prob("p_label", "permutation of type labels within the sample", "not tested"),
+    _prob("p_pair", "expression-matched gene pairs", "not tested"),
+    _prob("p", "the larger of the two", "not tested"),
+    _prob("q", "Benjamini-Hochberg over the tested rows of the sample", "not tested"),
+)  # fmt: skip
+declare(
+    "loop_arms", "samples/{sample}/loop.parquet", "the three arms of the loop", ["axis", "arm"],
+    Column("axis", "str", "axis of the forward arm"),
+    Column("arm", "str", "A forward, B response, C return", allowed=("A", "B", "C")),
+    Column("what", "str", "sender, receiver and genes that were tested"),
+    Column("status", "str", "tested, or what prevented it"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("effect", "float", "A, C: log2 strength over permuted labels; B: z difference CSC-high minus low", "log2 or z", "not tested"),
+    Column("effect_low", "float", "lower end of the interval", "as effect", "not tested"),
+    Column("effect_high", "float", "upper end of the interval", "as effect", "not tested"),
+    Column("z", "float", "against the arm's null; never compared between patients", "z", "not tested"),
+    _prob("p", "against the arm's null (the larger one where there are two)", "not tested"),
+    Column("effect_adjusted", "float", "arm B adjusted for stress and interferon", "z", "not tested or not arm B"),
+    Column("niche_ligand", "float", "factor for the coupling swap: log ligand of the niche (A), log return ligand of malignant cells (C)",
+           "log counts per 10,000", "not measurable"),
+    Column("response", "float", "factor for the coupling swap: read-out of malignant cells (A), of receiving niche cells (C)", "z",
+           "not measurable"),
+)  # fmt: skip
+declare(
+    "pseudobulk", "samples/{sample}/pseudobulk.parquet", "summed counts of the contrasted states", ["state", "gene"],
+    Column("contrast", "str", "m_csc or tam_m2"),
+    Column("state", "str", "high or low side of the contrast, as <contrast>_<side>"),
+    Column("n_cells", "int", "cells summed", "cells", low=1),
+    GENE,
+    Column("counts", "float", "summed counts", "UMI", low=0),
+)  # fmt: skip
+
+# -------------------------------------------------------------------------------------------------------- cohort
+declare(
+    "hvg", "cohort/hvg.parquet", "variable genes over samples", ["gene"],
+    GENE,
+    Column("mean", "float", "mean over samples of the mean", "counts per 10,000", low=0),
+    Column("dispersion_norm", "float", "mean over samples of the normalised dispersion", "-", "in no sample"),
+    Column("n_samples_variable", "int", "samples in which it is among the variable genes", "samples", low=0),
+    Column("variable", "bool", "used for the embedding"),
+)  # fmt: skip
+declare(
+    "embedding", "cohort/embedding.parquet", "coordinates of every kept cell", ["cell_id"],
+    CELL, SAMPLE,
+    Column(r"pc_\d+", "float", "principal component of log-normalised variable genes", "-", pattern=True),
+    Column(r"harmony_\d+", "float", "principal component after integration", "-", pattern=True),
+    Column(r"umap_[12]", "float", "map of the integrated components", "-", pattern=True),
+    Column(r"umap_raw_[12]", "float", "map of the unintegrated components", "-", "not computed (one sample)", pattern=True),
+)  # fmt: skip
+declare(
+    "clusters", "cohort/clusters.parquet", "leiden clusters of every kept cell", ["cell_id"],
+    CELL, SAMPLE,
+    Column(r"leiden_.+", "str", "cluster at that resolution", pattern=True),
+    Column("cluster", "str", "cluster at the chosen (most stable) resolution"),
+)  # fmt: skip
+declare(
+    "cell_types", "cohort/cell_types.parquet", "type of every kept cell", ["cell_id"],
+    CELL, SAMPLE,
+    Column("cluster", "str", "leiden cluster"),
+    Column("cell_type", "str", "major type", allowed=MAJOR_TYPES),
+    Column("cell_type_minor", "str", "minor type where the evidence supports one, else the major type"),
+    _prob("confidence", "posterior of the winning type"),
+    Column("margin", "float", "winning minus second posterior", "probability", low=0, high=1),
+    Column("runner_up", "str", "second best type"),
+    Column("cell_type_reason", "str", "why unresolved; 'ok' otherwise", allowed=(
+        "ok", "low_evidence", "two_lineages", "ambient", "no_cells", "from_input")),
+    Column("platelet", "bool", "platelet-contaminated barcode: any two platelet genes"),
+    Column("cycling", "bool", "state: cycling score z above 2"),
+    Column("cell_type_input", "str", "annotation found in the input", na="none in the input"),
+)  # fmt: skip
+declare(
+    "cnv_reference", "cohort/cnv_reference.parquet", "pooled reference expression per chemistry", ["pool", "gene"],
+    Column("pool", "str", "chemistry:<name> (endothelial, PVL, T, B) or normal_epithelium"),
+    GENE,
+    Column("n_cells", "int", "cells pooled", "cells", low=1),
+    Column("n_samples", "int", "samples pooled", "samples", low=1),
+    Column("mean_lognorm", "float", "mean of log1p counts per 10,000", "log1p counts per 10,000", low=0),
+)  # fmt: skip
+declare(
+    "csc_rates", "cohort/csc_rates.parquet", "rates of the two states per gene and chemistry", ["chemistry", "gene"],
+    Column("chemistry", "str", "chemistry group; 'unknown' is its own group"),
+    GENE,
+    Column("status", "str", "ok, or why rates cannot be given"),
+    Column("reason", "str", "the status in words"),
+    Column("n_cells", "int", "malignant cells used", "cells", low=0),
+    Column("low", "float", "rate of the low state", "UMI per 10,000", "not estimated", low=0),
+    Column("high", "float", "rate of the high state", "UMI per 10,000", "not estimated", low=0),
+    Column("shape", "float", "gamma shape within a state", "-", "not estimated", low=0),
+    Column("log_low_se", "float", "standard error of the log low rate", "log", "not estimated", low=0),
+    Column("log_high_se", "float", "standard error of the log high rate", "log", "not estimated", low=0),
+    Column("bic_gain", "float", "BIC of one component minus BIC of two", "BIC", "not estimated"),
+    Column("lp_effect", "float", "log-linear effect of the luminal-progenitor z on the rate", "log per z",
+           "not ALDH1A3, not estimated or z not measurable"),
+    Column("lp_centre", "float", "luminal-progenitor z at which the rates hold", "z", "as lp_effect"),
+)  # fmt: skip
+declare(
+    "csc_patients", "cohort/csc_patients.tsv", "CSC states per patient (one primary sample each; others shown)", ["sample"],
+    PATIENT, SAMPLE,
+    Column("primary_sample", "bool", "the sample that speaks for the patient"),
+    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    Column("chemistry", "str", "chemistry of the sheet", na="unknown"),
+    Column("treatment", "str", "treatment of the sheet", na="unknown"),
+    Column("status", "str", "ok, or why there is no fraction"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_malignant", "int", "malignant cells", "cells", low=0),
+    Column("informative_fraction", "float", "malignant cells informative for CD24", "fraction", "rates not estimated", low=0, high=1),
+    Column("median_umi", "float", "median library of malignant cells", "UMI", "no malignant cell", low=0),
+    Column("m_csc_fraction", "float", "CD44+/CD24- fraction", "fraction", "not assessable", low=0, high=1),
+    Column("m_csc_low", "float", "lower end of its interval, rates refitted", "fraction", "not assessable", low=0, high=1),
+    Column("m_csc_high", "float", "upper end", "fraction", "not assessable", low=0, high=1),
+    Column("m_csc_wording", "str", "how the fraction may be said", na="not assessable"),
+    Column("odds_ratio", "float", "pi_11 pi_00 / (pi_10 pi_01) of CD44 and CD24", "-", "not assessable or not defined", low=0),
+    Column("naive_fraction", "float", "CD44>0 and CD24==0, shown to be distrusted", "fraction", "not assessable", low=0, high=1),
+    Column("aldh1a3_status", "str", "ok, or why there is no ALDH1A3-high fraction"),
+    Column("aldh1a3_fraction", "float", "ALDH1A3-high fraction", "fraction", "not assessable", low=0, high=1),
+    Column("aldh1a3_low", "float", "lower end of its interval", "fraction", "not assessable", low=0, high=1),
+    Column("aldh1a3_high", "float", "upper end", "fraction", "not assessable", low=0, high=1),
+    Column("aldh1a3_lp_fraction", "float", "luminal-progenitor-adjusted fraction", "fraction", "not assessable", low=0, high=1),
+    Column("overlap_fraction", "float", "cells in both states", "fraction", "not assessable", low=0, high=1),
+    Column("overlap_expected", "float", "the same under independence", "fraction", "not assessable", low=0, high=1),
+    Column("emt_z_csc", "float", "mean EMT z in CSC-high minus other cells", "z", "not assessable"),
+    Column("cycling_z_csc", "float", "mean G2M z in CSC-high minus other cells", "z", "not assessable"),
+)  # fmt: skip
+declare(
+    "csc_controls", "cohort/csc_controls.tsv", "what the CSC caller says of cells that cannot be CSC", ["sample", "cell_type"],
+    SAMPLE,
+    Column("cell_type", "str", "compartment"),
+    Column("n_cells", "int", "cells", "cells", low=0),
+    Column("fraction_called", "float", "share with P(CD44 high, CD24 low) above the positive cut", "fraction",
+           "rates not estimated, gene absent or no cell", low=0, high=1),
+)  # fmt: skip
+declare(
+    "tam_patients", "cohort/tam_patients.tsv", "macrophages per patient (one primary sample each; others shown)", ["sample"],
+    PATIENT, SAMPLE,
+    Column("primary_sample", "bool", "the sample that speaks for the patient"),
+    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    Column("status", "str", "ok, or why macrophages are not assessed"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_myeloid", "int", "myeloid cells", "cells", low=0),
+    Column("n_macrophage", "int", "macrophages", "cells", low=0),
+    Column("n_monocyte", "int", "monocytes", "cells", low=0),
+    Column("m1_median", "float", "median M1 z", "z", "not assessable"),
+    Column("m2_median", "float", "median M2 z", "z", "not assessable"),
+    Column("fraction_m1_like", "float", "M1-like macrophages", "fraction", "not assessable", low=0, high=1),
+    Column("fraction_m2_like", "float", "M2-like macrophages", "fraction", "not assessable", low=0, high=1),
+    Column("fraction_mixed", "float", "both axes high", "fraction", "not assessable", low=0, high=1),
+    Column("fraction_low", "float", "neither axis high", "fraction", "not assessable", low=0, high=1),
+    Column("m1_m2_rho", "float", "Spearman correlation of the axes beyond depth", "-", "not assessable", low=-1, high=1),
+    Column(r"fraction_(m1|m2)_like_z.+", "float", "the same class at another cut", "fraction", "not assessable", low=0, high=1, pattern=True),
+)  # fmt: skip
+declare(
+    "axes", "cohort/axes.tsv", "every axis x sender x receiver over patients", ["axis", "sender", "receiver"],
+    Column("axis", "str", "axis"),
+    Column("arm", "str", "role of the axis"),
+    Column("sender", "str", "sending cell type"),
+    Column("receiver", "str", "receiving cell type"),
+    Column("n_patients", "int", "patients", "patients", low=0),
+    Column("n_assessable", "int", "patients in whom it was tested", "patients", low=0),
+    Column("n_significant", "int", "of them with q below alpha", "patients", low=0),
+    Column("status", "str", "ok, too_few_patients, or the commonest obstacle"),
+    Column("reason", "str", "the status in words: how many patients with which obstacle"),
+    Column("effect", "float", "random-effects mean log2 effect", "log2 fold", "fewer than two assessable patients"),
+    Column("effect_low", "float", "lower end of its interval", "log2 fold", "fewer than two assessable patients"),
+    Column("effect_high", "float", "upper end", "log2 fold", "fewer than two assessable patients"),
+    Column("max_upper_ligand", "float", "largest upper bound of the ligand's fraction where it was not detected", "fraction", "detected everywhere or never measurable", low=0, high=1),
+    Column("max_upper_receptor", "float", "the same for the receptor", "fraction", "detected everywhere or never measurable", low=0, high=1),
+)  # fmt: skip
+declare(
+    "loop", "cohort/loop.tsv", "loop of every patient: three arms or the reason there is no answer", ["patient", "axis"],
+    PATIENT, SAMPLE,
+    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    Column("axis", "str", "axis of the forward arm"),
+    Column("status", "str", "assessable, or which arm prevented it"),
+    Column("verdict", "str", "about one patient no more than this is said", allowed=(
+        "all three arms present", "not present", "not assessable")),
+    Column("reason", "str", "in words"),
+    _prob("p_a", "forward arm", "not assessable"),
+    _prob("p_b", "response arm", "not assessable"),
+    _prob("p_c", "return arm", "not assessable"),
+    _prob("p", "intersection-union: the largest of the three", "not assessable"),
+    Column("score", "float", "smallest of the three z; not comparable between patients", "z", "not assessable"),
+)  # fmt: skip
+declare(
+    "loop_cohort", "cohort/loop_cohort.tsv", "what may be said of the cohort", ["axis"],
+    Column("axis", "str", "axis of the forward arm"),
+    Column("n_patients", "int", "patients", "patients", low=0),
+    Column("n_assessable", "int", "patients with all three arms measured", "patients", low=0),
+    Column("n_present", "int", "of them with all three arms present", "patients", low=0),
+    Column("status", "str", "ok, too_few_patients or not_assessable"),
+    Column("wording", "str", "the sentence that may be said"),
+    Column("coupling_forward", "float", "mean product of niche ligand and response, standardised in strata", "-", "not enough patients"),
+    _prob("p_forward", "pairing permuted within subtype and data set", "not enough patients"),
+    Column("coupling_return", "float", "mean product of return ligand and niche response", "-", "not enough patients"),
+    _prob("p_return", "pairing permuted within subtype and data set", "not enough patients"),
+    Column("strata", "str", "strata and their sizes; those too small are named"),
+)  # fmt: skip
+declare(
+    "de", "cohort/de.tsv", "pseudobulk contrast within patients", ["contrast", "gene"],
+    Column("contrast", "str", "m_csc or tam_m2"),
+    Column("status", "str", "ok, or why it was not done"),
+    Column("reason", "str", "the status in words"),
+    Column("gene", "str", "current HGNC symbol; '-' where the contrast was not done"),
+    Column("n_patients", "int", "patients with both states", "patients", low=0),
+    Column("mean_counts", "float", "mean normalised counts", "counts", "not done", low=0),
+    Column("log2_fold_change", "float", "high against low state", "log2 fold", "not done"),
+    Column("statistic", "float", "Wald statistic", "-", "not done"),
+    _prob("p", "Wald test, patients as replicates", "not done or outlier"),
+    _prob("q", "Benjamini-Hochberg within the contrast", "not done or filtered"),
+)  # fmt: skip
+declare(
+    "enrichment", "cohort/enrichment.tsv", "prerank enrichment of the contrasts", ["contrast", "gene_set"],
+    Column("contrast", "str", "m_csc or tam_m2"),
+    Column("status", "str", "ok, or why it was not done"),
+    Column("reason", "str", "the status in words"),
+    Column("gene_set", "str", "gene set; '-' where the contrast was not done"),
+    Column("size", "int", "genes of the set in the ranking", "genes", "not done", low=0),
+    Column("nes", "float", "normalised enrichment score", "-", "not done"),
+    _prob("p", "gseapy prerank, gene permutation: a ranking, not a test between patients", "not done"),
+    _prob("q", "gseapy's FDR", "not done"),
+    Column("leading_edge", "str", "leading genes, joined by ';'", na="not done"),
+)  # fmt: skip
+declare(
+    "composition", "cohort/composition.tsv", "cells per sample and type", ["sample", "cell_type"],
+    PATIENT, SAMPLE,
+    Column("cell_type", "str", "major type; epithelial split by malignancy"),
+    Column("n_cells", "int", "cells", "cells", low=0),
+    Column("fraction", "float", "share of the sample's kept cells", "fraction", "sample without cells", low=0, high=1),
+)  # fmt: skip
+declare(
+    "status", "cohort/status.tsv", "what every stage could and could not do for every sample", ["stage", "sample"],
+    Column("stage", "str", "stage"),
+    Column("sample", "str", "sample; 'cohort' for gather stages"),
+    Column("status", "str", "ok, or the named reason"),
+    Column("reason", "str", "in words, with numbers"),
+    Column("summary", "str", "figures of the stage as JSON"),
+)  # fmt: skip
+declare(
+    "samples", "cohort/samples.tsv", "one row per sample: sheet, ingest figures and feature guards", ["sample"],
+    SAMPLE, PATIENT,
+    Column(r"(?!sample$|patient$).+", "str", "sheet columns, counts of features and cells, guards", "-", "unknown", pattern=True),
+)  # fmt: skip
+
+
+def _series(values: pd.Series, column: Column, table: str) -> pd.Series:
+    import pandas as pd
+
+    try:
+        if column.kind in ("int", "float"):
+            values = pd.to_numeric(values)
+        out = values.astype(DTYPES[column.kind])
+    except (TypeError, ValueError) as err:
+        raise ContractError(f"table '{table}', column '{values.name}': not {column.kind}: {err}") from None
+    return out.astype("float64") if column.kind == "float" else out
+
+
+def schema(name: str, columns: Iterable[str]) -> Any:
+    """Build the pandera schema of a contract for a table with these columns."""
+    import pandera.pandas as pa
+
+    checks = {}
+    for column_name in columns:
+        column = column_of(name, column_name)
+        rules = []
+        if column.allowed:
+            rules.append(pa.Check.isin(column.allowed))
+        if column.low is not None:
+            rules.append(pa.Check.ge(column.low))
+        if column.high is not None:
+            rules.append(pa.Check.le(column.high))
+        checks[column_name] = pa.Column(DTYPES[column.kind], checks=rules, nullable=bool(column.na))
+    return pa.DataFrameSchema(checks, unique=list(CONTRACTS[name].key), strict=True)
+
+
+def column_of(name: str, column_name: str) -> Column:
+    """Return the contract's column that a table column belongs to."""
+    import re
+
+    contract = CONTRACTS[name]
+    for column in contract.columns:
+        if column.name == column_name or (column.pattern and re.fullmatch(column.name, column_name)):
+            return column
+    raise ContractError(f"table '{name}': column '{column_name}' is not in its contract.")
+
+
+def conform(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Cast a table to its contract and check it.
+
+    Parameters
+    ----------
+    table
+        Rows in any column order; the index is dropped.
+    name
+        Key of `CONTRACTS`.
+
+    Returns
+    -------
+    A new table with the contract's column order and dtypes.
+
+    Raises
+    ------
+    ContractError
+        On a missing or unknown column, a wrong type or value, an NA that is not allowed or a repeated key.
+    """
+    import pandas as pd
+    import pandera.errors
+
+    contract = CONTRACTS[name]
+    missing = [c.name for c in contract.columns if not c.pattern and c.name not in table.columns]
+    if missing:
+        raise ContractError(f"table '{name}': missing columns {missing}.")
+    rank = {id(c): i for i, c in enumerate(contract.columns)}
+    order = sorted(table.columns, key=lambda c: rank[id(column_of(name, c))])
+    out = pd.DataFrame({c: _series(table[c], column_of(name, c), name) for c in order}).reset_index(drop=True)
+    try:
+        schema(name, order).validate(out, lazy=True)
+    except pandera.errors.SchemaErrors as err:
+        cases = err.failure_cases.head(5)[["column", "check", "failure_case"]].to_string(index=False)
+        raise ContractError(f"table '{name}' breaks its contract:\n{cases}") from None
+    return out
+
+
+def empty(name: str) -> pd.DataFrame:
+    """A table of the contract without rows (pattern columns are left out)."""
+    import pandas as pd
+
+    columns = [c for c in CONTRACTS[name].columns if not c.pattern]
+    return pd.DataFrame({c.name: pd.Series([], dtype=DTYPES[c.kind]) for c in columns})
+
+
+def outputs_markdown() -> str:
+    """Text of ``docs/outputs.md``."""
+    lines = [
+        "# Outputs",
+        "",
+        "Generated from `src/nicheloop/tables.py` by `nicheloop outputs --write`. Paths are below the results folder.",
+        "Parquet tables carry the stage's status in their metadata; the same is in `cohort/status.tsv`.",
+    ]
+    for contract in CONTRACTS.values():
+        lines += ["", f"## `{contract.path}`", "", f"{contract.what[0].upper()}{contract.what[1:]}. "]
+        lines[-1] += f"Key: {', '.join(f'`{k}`' for k in contract.key)}."
+        lines += ["", "| column | type | what | unit | allowed | NA means |", "|---|---|---|---|---|---|"]
+        for c in contract.columns:
+            label = f"`{c.name}`" + (" (pattern)" if c.pattern else "")
+            bounds = f"{'' if c.low is None else f'{c.low:g}'} to {'' if c.high is None else f'{c.high:g}'}"
+            allowed = ", ".join(c.allowed) or ("" if c.low is None and c.high is None else bounds)
+            cells = [label, c.kind, c.what, c.unit, allowed, c.na or "not allowed"]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

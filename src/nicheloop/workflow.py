@@ -1,0 +1,106 @@
+"""What the Snakefile needs to know before a job starts: configuration, samples, and a digest of each stage's code."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nicheloop import sheet
+from nicheloop.config import Config, load_config
+from nicheloop.errors import UserError
+
+PACKAGE = Path(__file__).parent
+# A change in these cannot change a stage's numbers: option values reach a rule as its own parameter.
+NOT_DIGESTED = {"config", "errors", "cli", "workflow", "sheet", "__main__"}
+
+
+def prepare(values: dict[str, Any], source: str = "config.yaml") -> tuple[Config, list[dict[str, Any]]]:
+    """Check configuration and sample sheet together.
+
+    Returns
+    -------
+    The configuration and one row per sample (see `sheet.read_sheet`).
+
+    Raises
+    ------
+    UserError
+        With every problem of both.
+    """
+    problems: list[str] = []
+    config = Config()
+    try:
+        config = load_config({k: v for k, v in values.items() if k != "pathvars"}, source)
+    except UserError as err:
+        problems += err.messages
+    samples = values.get("samples", config.samples)
+    rows: list[dict[str, Any]] = []
+    if samples == "demo":
+        from nicheloop import simulate
+
+        rows = [complete(row) for row in simulate.sample_names(config.simulate)]
+    elif isinstance(samples, str):
+        try:
+            rows = sheet.read_sheet(samples)
+        except UserError as err:
+            problems += err.messages
+    if problems:
+        raise UserError(problems)
+    return config, rows
+
+
+def complete(row: dict[str, Any]) -> dict[str, Any]:
+    """Fill a row up to all known columns."""
+    out = {c: row.get(c) for c in sheet.KNOWN}
+    return {**out, "patient": out["patient"] or out["sample"], "extra": row.get("extra", {})}
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of this package that a module imports, anywhere in its text."""
+    path = PACKAGE / f"{module}.py"
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "nicheloop":
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nicheloop."):
+            names.add(str(node.module).split(".")[1])
+    return frozenset(n for n in names if (PACKAGE / f"{n}.py").exists())
+
+
+def modules_of(stage: str) -> list[str]:
+    """A stage's module and all of the package it rests on, sorted."""
+    found: set[str] = set()
+    todo = [stage]
+    while todo:
+        module = todo.pop()
+        if module not in found and module not in NOT_DIGESTED:
+            found.add(module)
+            todo.extend(_imports(module))
+    return sorted(found)
+
+
+@cache
+def code_digest(stage: str) -> str:
+    """Digest of the code and the shipped resources a stage runs on; it changes when, and only when, they do."""
+    digest = hashlib.sha256()
+    modules = modules_of(stage)
+    files = [PACKAGE / f"{m}.py" for m in modules]
+    if "resources" in modules:
+        from nicheloop import resources
+
+        folder = Path(resources.folder())
+        files += sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".py")
+    if stage == "report":
+        files += sorted((PACKAGE / "templates").glob("*"))
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def stage_config(config: Config, *sections: str) -> str:
+    """JSON of the named sections: a rule's parameter, so that an edit re-runs only the stages that read it."""
+    return json.dumps({name: getattr(config, name).model_dump() for name in sections}, sort_keys=True)

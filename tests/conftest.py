@@ -1,0 +1,21 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real data, or skip."""
+    folder = Path(os.environ.get("NICHELOOP_REAL_DATA", ROOT / "data" / "real"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: set NICHELOOP_REAL_DATA (looked at {folder})")
+    return folder

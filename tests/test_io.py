@@ -1,0 +1,61 @@
+"""Atomic writes and partial reads of counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import write_counts
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from nicheloop import io
+from nicheloop.errors import NotAssessable, UserError
+
+
+def test_atomic_leaves_the_old_file_when_the_block_fails(tmp_path: Path):
+    path = tmp_path / "x.txt"
+    io.write_text(path, "old")
+    with pytest.raises(RuntimeError), io.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_counts_are_read_by_cell_and_gene_in_the_order_asked(tmp_path: Path):
+    x = np.arange(12).reshape(3, 4)
+    counts = io.Counts(write_counts(tmp_path, x, list("ABCD"), sample="s"))
+    got = counts.matrix(cells=["s:c00002", "s:c00000"], genes=["D", "A"])
+    np.testing.assert_array_equal(got.toarray(), x[[2, 0]][:, [3, 0]])
+    with pytest.raises(KeyError, match="'Z'"):
+        counts.matrix(genes=["Z"])
+
+
+def test_require_names_what_is_missing(tmp_path: Path):
+    for sample, x, record, status in [
+        ("a", np.eye(2), {"status": "unreadable", "reason": "cut"}, "unreadable"),
+        ("b", np.zeros((0, 2)), {}, "no_cells"),
+        ("c", np.eye(2), {"is_counts": False}, "no_counts"),
+    ]:
+        counts = io.Counts(write_counts(tmp_path / sample, x, ["A", "B"], record=record))
+        with pytest.raises(NotAssessable) as err:
+            counts.require()
+        assert err.value.status == status
+
+
+def test_a_broken_counts_file_is_a_message(tmp_path: Path):
+    (tmp_path / "counts.h5ad").write_text("not hdf5")
+    with pytest.raises(UserError, match=r"counts\.h5ad"):
+        _ = io.Counts(tmp_path / "counts.h5ad").cell_ids
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 12), st.integers(1, 9))
+def test_lognormalise_matches_the_dense_formula(seed: int, n: int, m: int):
+    x = np.random.default_rng(seed).poisson(0.7, (n, m)).astype(float)
+    totals = x.sum(1, keepdims=True)
+    expected = np.log1p(np.divide(x * 1e4, totals, out=np.zeros_like(x), where=totals > 0))
+    np.testing.assert_allclose(io.lognormalise(sparse.csr_matrix(x)).toarray(), expected, rtol=1e-5)

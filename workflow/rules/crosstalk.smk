@@ -1,0 +1,57 @@
+rule crosstalk:
+    input:
+        counts="<results>/samples/{sample}/counts.h5ad",
+        cell_types="<results>/cohort/cell_types.parquet",
+        malignancy="<results>/samples/{sample}/malignancy.parquet",
+        csc="<results>/samples/{sample}/csc.parquet",
+        tam="<results>/samples/{sample}/tam.parquet",
+        ambient="<results>/samples/{sample}/ambient.parquet",
+    output:
+        out="<results>/samples/{sample}/crosstalk.parquet",
+    log:
+        "<results>/logs/crosstalk/{sample}.log",
+    benchmark:
+        "<results>/benchmarks/crosstalk/{sample}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(),
+        runtime=30,
+    params:
+        code=code_digest("crosstalk"),
+        config=sections("crosstalk"),
+        seed=SETTINGS.seed,
+    message:
+        "Crosstalk of {wildcards.sample}"
+    shell:
+        "python -m nicheloop crosstalk"
+        " --counts {input.counts:q} --cell-types {input.cell_types:q}"
+        " --malignancy {input.malignancy:q} --csc {input.csc:q} --tam {input.tam:q}"
+        " --ambient {input.ambient:q} --out {output.out:q} --config {params.config:q}"
+        " --seed {params.seed} 2> {log:q}"
+
+
+rule axes:
+    input:
+        crosstalk=per_sample("crosstalk.parquet"),
+        records=per_sample("ingest.json"),
+    output:
+        out="<results>/cohort/axes.tsv",
+    log:
+        "<results>/logs/axes.log",
+    benchmark:
+        "<results>/benchmarks/axes.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(),
+        runtime=30,
+    params:
+        code=code_digest("crosstalk"),
+        config=sections("crosstalk", "loop"),
+    message:
+        "Axes over patients"
+    shell:
+        "python -m nicheloop axes"
+        " --crosstalk {input.crosstalk:q} --records {input.records:q} --out {output.out:q}"
+        " --config {params.config:q} 2> {log:q}"

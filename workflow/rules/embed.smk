@@ -1,0 +1,52 @@
+rule hvg:
+    input:
+        moments=per_sample("moments.parquet"),
+    output:
+        out="<results>/cohort/hvg.parquet",
+    log:
+        "<results>/logs/hvg.log",
+    benchmark:
+        "<results>/benchmarks/hvg.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(),
+        runtime=30,
+    params:
+        code=code_digest("embed"),
+        config=sections("embed"),
+    message:
+        "Variable genes"
+    shell:
+        "python -m nicheloop hvg"
+        " --moments {input.moments:q} --out {output.out:q} --config {params.config:q} 2> {log:q}"
+
+
+rule embed:
+    input:
+        hvg="<results>/cohort/hvg.parquet",
+        counts=per_sample("counts.h5ad"),
+        qc=per_sample("qc.parquet"),
+    output:
+        out_embedding="<results>/cohort/embedding.parquet",
+        out_clusters="<results>/cohort/clusters.parquet",
+    log:
+        "<results>/logs/embed.log",
+    benchmark:
+        "<results>/benchmarks/embed.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(3, 4000),
+        runtime=240,
+    params:
+        code=code_digest("embed"),
+        config=sections("embed"),
+        seed=SETTINGS.seed,
+    message:
+        "Components, integration, clusters and map"
+    shell:
+        "python -m nicheloop embed"
+        " --hvg {input.hvg:q} --counts {input.counts:q} --qc {input.qc:q}"
+        " --out-embedding {output.out_embedding:q} --out-clusters {output.out_clusters:q}"
+        " --config {params.config:q} --seed {params.seed} 2> {log:q}"

@@ -1,0 +1,56 @@
+COHORT_TABLES = [
+    "embedding.parquet",
+    "clusters.parquet",
+    "cell_types.parquet",
+    "csc_rates.parquet",
+    "csc_patients.tsv",
+    "csc_controls.tsv",
+    "tam_patients.tsv",
+    "axes.tsv",
+    "loop.tsv",
+    "loop_cohort.tsv",
+    "de.tsv",
+    "enrichment.tsv",
+]
+
+
+rule report:
+    input:
+        status="<results>/cohort/status.tsv",
+        samples="<results>/cohort/samples.tsv",
+        profiles=per_sample("profiles.parquet"),
+        cnv=per_sample("cnv.parquet"),
+        tables=[f"<results>/cohort/{name}" for name in COHORT_TABLES],
+        demo=["<results>/demo/truth_cells.tsv.gz", "<results>/demo/truth_samples.tsv"] if DEMO else [],
+    output:
+        html=report(
+            "<results>/report.html",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"what": "the whole report"},
+        ),
+        provenance="<results>/provenance.json",
+        figures=report(
+            directory("<results>/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        "<results>/logs/report.log",
+    benchmark:
+        "<results>/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(6, 2500),
+        runtime=60,
+    params:
+        code=code_digest("report"),
+        config=json.dumps(SETTINGS.model_dump(), sort_keys=True),
+        folder=SETTINGS.results,
+    message:
+        "Writing the report"
+    shell:
+        "python -m nicheloop report --results {params.folder:q} --out {output.html:q} --config {params.config:q} 2> {log:q}"

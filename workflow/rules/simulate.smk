@@ -1,0 +1,29 @@
+rule simulate:
+    output:
+        sheet="<results>/demo/samples.tsv",
+        truth="<results>/demo/truth_cells.tsv.gz",
+        truth_samples="<results>/demo/truth_samples.tsv",
+        data=[
+            f"<results>/demo/{sample}/{part}"
+            for sample in (SAMPLES if DEMO else [])
+            for part in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz")
+        ],
+    log:
+        "<results>/logs/simulate.log",
+    benchmark:
+        "<results>/benchmarks/simulate.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_digest("simulate"),
+        config=sections("simulate"),
+        seed=SETTINGS.seed,
+        folder=f"{SETTINGS.results}/demo",
+    message:
+        "Simulating the demo cohort"
+    shell:
+        "python -m nicheloop simulate --out {params.folder:q} --config {params.config:q} --seed {params.seed}"
+        " > {log:q} 2>&1"
