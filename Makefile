@@ -60,7 +60,7 @@ generate: $(READY)  ## write config.yaml, its schema and docs/outputs.md from th
 
 lock: $(READY)  ## renew requirements.lock and environment.yml from pyproject.toml
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra dev pyproject.toml --output-file requirements.lock --quiet
+	  --extra dev --extra slurm pyproject.toml --output-file requirements.lock --quiet
 	@$(BIN)/python .ci/environment.py
 
 clean:  ## remove results, not the environment

@@ -59,7 +59,9 @@ def test_empty_file_means_defaults(tmp_path: Path):
     assert config.read_config(tmp_path / "c.yaml") == config.Config()
 
 
-@pytest.mark.parametrize(("section", "key", "value"), [("csc", "positive", 1.2), ("qc", "n_mads", -1), ("embed", "leiden", "louvain")])
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("csc", "positive", 1.2), ("qc", "n_mads", -1), ("embed", "leiden", "louvain")]
+)
 def test_out_of_range_is_refused(section: str, key: str, value: object):
     with pytest.raises(UserError, match=f"{section}.{key}"):
         config.load_config({section: {key: value}})

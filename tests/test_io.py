@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import write_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from helpers import write_counts
 from nicheloop import io
 from nicheloop.errors import NotAssessable, UserError
 

@@ -45,7 +45,7 @@ def qc_row(**values: object) -> pd.DataFrame:
 
 def test_conform_orders_and_casts():
     table = tables.conform(qc_row()[["qc_reason", *[c for c in qc_row() if c != "qc_reason"]]], "qc")
-    assert list(table)[0] == "cell_id"
+    assert next(iter(table)) == "cell_id"
     assert str(table["n_genes"].dtype) == "Int64"
     assert str(table["doublet"].dtype) == "boolean"
 
@@ -96,9 +96,7 @@ def test_same_table_same_bytes(tmp_path: Path):
 
 
 def test_tsv_round_trip_keeps_na_and_words(tmp_path: Path):
-    table = pd.DataFrame(
-        [{"sample": "NA12", "patient": "p", "cell_type": "caf", "n_cells": 0, "fraction": np.nan}]
-    )
+    table = pd.DataFrame([{"sample": "NA12", "patient": "p", "cell_type": "caf", "n_cells": 0, "fraction": np.nan}])
     io.write_table(table, tmp_path / "c.tsv", "composition")
     back = io.read_table(tmp_path / "c.tsv")
     assert back.loc[0, "sample"] == "NA12"

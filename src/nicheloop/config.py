@@ -100,10 +100,20 @@ class Qc(Section):
         250, "the gene threshold is never above this", unit="genes", why="a tumour with a median of 400 genes", ge=0
     )
     max_mito_floor: float = option(
-        10.0, "the mitochondrial threshold is never below this", unit="percent", why="tumour cells are rich", ge=0, le=100
+        10.0,
+        "the mitochondrial threshold is never below this",
+        unit="percent",
+        why="tumour cells are rich",
+        ge=0,
+        le=100,
     )
     max_mito_cap: float = option(
-        30.0, "the mitochondrial threshold is never above this", unit="percent", why="above it a cell is dying", ge=0, le=100
+        30.0,
+        "the mitochondrial threshold is never above this",
+        unit="percent",
+        why="above it a cell is dying",
+        ge=0,
+        le=100,
     )
     drop_doublets: bool = option(
         True, "leave predicted doublets out of all later stages", unit="yes or no", why="they imitate every mixed state"
@@ -114,12 +124,38 @@ class Qc(Section):
     min_cells_doublets: int = option(
         100, "fewer cells than this: doublets are not assessed", unit="cells", why="nothing to simulate from", ge=20
     )
+    doublet_sim_ratio: float = option(
+        2.0, "simulated doublets per cell", unit="doublets per cell", why="scrublet's default", gt=0, le=10
+    )
+    doublet_max_excess: float = option(
+        3.0,
+        "the automatic threshold is trusted up to this multiple of the expected share",
+        unit="fold",
+        why="more is a mistaken mode",
+        ge=1,
+    )
+    doublet_min_detectable: float = option(
+        0.25,
+        "smallest share of simulated doublets above a threshold for it to be used",
+        unit="fraction",
+        why="below it doublets do not stand out",
+        ge=0,
+        le=1,
+    )
 
 
 class Embed(Section):
     """Variable genes, principal components, integration, neighbours, clusters, map."""
 
     n_hvg: int = option(2000, "variable genes", unit="genes", why="usual practice", ge=50)
+    n_bins: int = option(20, "bins of mean expression for the dispersion", unit="bins", why="scanpy's default", ge=2)
+    min_cells_sample: int = option(
+        20,
+        "a sample with fewer cells has no vote on variable genes and does not start an integration",
+        unit="cells",
+        why="its variances are noise",
+        ge=2,
+    )
     n_pcs: int = option(30, "principal components", unit="components", why="usual practice", ge=2)
     integrate: bool = option(
         True, "integrate samples with harmony", unit="yes or no", why="types should meet across patients"
@@ -139,12 +175,21 @@ class Embed(Section):
         3, "repeats per resolution for the stability choice", unit="runs", why="enough to see an unstable one", ge=2
     )
     leiden: Literal["leidenalg", "igraph"] = option(
-        "leidenalg", "leiden implementation", unit="-", why="RBConfigurationVertexPartition is the reference"
+        "igraph", "leiden implementation", unit="-", why="the same quality function, several times faster than leidenalg"
     )
     leiden_iterations: int = option(
         4, "leiden iterations; -1 runs until nothing improves", unit="iterations", why="little changes after", ge=-1
     )
+    stability_tolerance: float = option(
+        0.02,
+        "resolutions whose stability is this close to the best are equal; the finest of them is chosen",
+        unit="adjusted Rand index",
+        why="three repeats do not tell 0.99 from 0.98",
+        ge=0,
+        le=1,
+    )
     umap_min_dist: float = option(0.4, "UMAP minimal distance", unit="-", why="readable islands", ge=0, le=1)
+    umap_epochs: int = option(200, "UMAP epochs", unit="epochs", why="umap-learn's default for large data", ge=10)
 
 
 class Scoring(Section):
@@ -154,7 +199,11 @@ class Scoring(Section):
         25, "expression bins from which a set's null genes are drawn", unit="bins", why="as in Tirosh 2016", ge=3
     )
     min_genes: int = option(
-        3, "fewest genes of a set that must be in the matrix", unit="genes", why="a score of two genes is two genes", ge=1
+        3,
+        "fewest genes of a set that must be in the matrix",
+        unit="genes",
+        why="a score of two genes is two genes",
+        ge=1,
     )
     min_cells: int = option(
         20, "fewest cells of a compartment to be scored", unit="cells", why="matching needs a mean", ge=3
@@ -165,20 +214,101 @@ class Annotate(Section):
     """Major and minor cell types."""
 
     min_confidence: float = option(
-        0.6, "below this posterior a cell is unresolved", unit="probability", why="better unknown than wrong", ge=0, le=1
+        0.6,
+        "below this posterior a cell is unresolved",
+        unit="probability",
+        why="better unknown than wrong",
+        ge=0,
+        le=1,
     )
     min_markers: int = option(
-        2, "fewest positive markers of a type seen in the cell or its cluster", unit="genes", why="one gene may be ambient", ge=1
+        2,
+        "fewest positive markers of a type seen in the cell or its cluster",
+        unit="genes",
+        why="one gene may be ambient",
+        ge=1,
     )
-    min_z: float = option(1.0, "smallest evidence z of the winning type", unit="z", why="above its matched null", ge=0)
+    min_evidence: float = option(
+        2.0,
+        "smallest log-likelihood ratio of the winning type against ambient RNA",
+        unit="nats",
+        why="odds of about 7",
+        ge=0,
+    )
+    marker_rate: float = option(
+        3.0, "expected rate of a marker in the type that makes it", unit="UMI per 10,000", why="a typical marker", gt=0
+    )
+    marker_shape: float = option(
+        0.5,
+        "gamma shape of that rate over genes and cells",
+        unit="-",
+        why="rates of markers differ a hundredfold",
+        gt=0,
+    )
+    marker_probability: float = option(
+        0.7,
+        "chance that a cell of the type makes a given marker",
+        unit="probability",
+        why="subtypes differ",
+        gt=0,
+        lt=1,
+    )
+    shared_probability: float = option(
+        0.3,
+        "the same for markers of its minor types and for shared markers",
+        unit="probability",
+        why="most lack it",
+        gt=0,
+        lt=1,
+    )
+    ambient_share: float = option(
+        0.1,
+        "share of a cell's counts assumed to be ambient RNA",
+        unit="fraction",
+        why="upper range of fresh tissue",
+        gt=0,
+        lt=1,
+    )
+    ambient_floor: float = option(
+        0.02, "rate any gene is seen at without being made", unit="UMI per 10,000", why="misassigned reads", gt=0
+    )
+    max_marker_evidence: float = option(
+        4.0, "largest evidence of one marker, for or against", unit="nats", why="no type rests on one gene", gt=0
+    )
+    negative_weight: float = option(
+        0.5, "weight of the evidence of negative markers", unit="fraction", why="they may be ambient", ge=0, le=1
+    )
+    two_lineages: float = option(
+        0.5,
+        "evidence of a second lineage, relative to the first, that makes a cell unresolved",
+        unit="fraction",
+        why="a doublet holds half of each",
+        gt=0,
+        le=1,
+    )
+    min_second_evidence: float = option(
+        15.0, "evidence a second lineage must have to count as one", unit="nats", why="four strong markers", ge=0
+    )
+    cycling_z: float = option(
+        2.0, "z of the cycling score above which a cell cycles", unit="z", why="upper 2.5 % of its null", ge=0
+    )
     cluster_weight: float = option(
-        0.5, "weight of the cluster's evidence against the cell's own", unit="fraction", why="smooths dropout", ge=0, le=1
+        0.5,
+        "weight of the cluster's evidence against the cell's own",
+        unit="fraction",
+        why="smooths dropout",
+        ge=0,
+        le=1,
     )
     min_cells_minor: int = option(
         10, "fewest cells of a major type before minor types are given", unit="cells", why="too few to compare", ge=1
     )
     platelet_markers: int = option(
-        2, "platelet genes that make a barcode platelet-contaminated", unit="genes", why="PPBP alone is not enough", ge=1
+        2,
+        "platelet genes that make a barcode platelet-contaminated",
+        unit="genes",
+        why="PPBP alone is not enough",
+        ge=1,
     )
 
 
@@ -186,11 +316,24 @@ class Ambient(Section):
     """Contamination by ambient RNA, from genes a cell type cannot make."""
 
     min_cells: int = option(
-        20, "fewest cells of a compartment to estimate its contamination", unit="cells", why="a mean of few is noise", ge=1
+        20,
+        "fewest cells of a compartment to estimate its contamination",
+        unit="cells",
+        why="a mean of few is noise",
+        ge=1,
     )
     min_marker_umi: int = option(
         50, "fewest UMI of the marker genes in the sample", unit="UMI", why="a rate from few counts is noise", ge=1
     )
+    min_makers: int = option(
+        5, "fewest cells that make a marker group for it to be used", unit="cells",
+        why="without them the pooled cells do not hold what leaks", ge=1,
+    )
+    outlier_p: float = option(
+        0.0001, "cells with more marker UMI than ambient RNA gives with this probability are left out", unit="probability",
+        why="doublets and wrongly typed cells", gt=0, lt=0.1,
+    )
+    confidence: float = option(0.95, "confidence of the interval of the rate", unit="probability", why="usual", gt=0.5, lt=1)
 
 
 class Malignancy(Section):
@@ -208,17 +351,117 @@ class Malignancy(Section):
     window: int = option(100, "genes in the sliding window", unit="genes", why="infercnvpy's default", ge=10)
     step: int = option(10, "step of the sliding window", unit="genes", why="infercnvpy's default", ge=1)
     min_mean_expression: float = option(
-        0.1, "genes below this mean are left out of the windows", unit="log1p counts per 10,000", why="dropout only", ge=0
+        0.05,
+        "genes below this mean are left out of the windows",
+        unit="log1p counts per 10,000",
+        why="0.1 lost a third of the malignant cells of a shallow simulated tumour",
+        ge=0,
     )
     max_reference_fpr: float = option(
         0.01, "share of held-out reference cells allowed above the cut", unit="fraction", why="1 %", gt=0, lt=0.5
     )
     n_folds: int = option(5, "folds in which reference cells are held out", unit="folds", why="cross-fitting", ge=2)
     top_fraction: float = option(
-        0.05, "share of cells with the strongest signal that defines the tumour's profile", unit="fraction", why="Wu 2021", gt=0, le=1
+        0.05,
+        "share of cells with the strongest signal whose profile is shown where no group is aneuploid",
+        unit="fraction",
+        why="Wu 2021",
+        gt=0,
+        le=1,
+    )
+    lfc_clip: float = option(
+        3.0,
+        "log ratios are clipped here",
+        unit="log ratio",
+        why="infercnvpy's default",
+        gt=0,
+    )
+    lineage_mads: float = option(
+        3.0,
+        "distance from its genomic neighbours at which a gene is left out as a lineage gene",
+        unit="scaled MAD",
+        why="usual outlier",
+        gt=0,
+    )
+    min_signal: float = option(
+        0.5,
+        "share of the tumour's own signal a malignant cell carries",
+        unit="fraction",
+        why="half way between none and all",
+        gt=0,
+        lt=1,
+    )
+    min_group: int = option(
+        10,
+        "fewest cells of a copy-number group (clone or normal epithelium)",
+        unit="cells",
+        why="a mean of fewer is noise",
+        ge=3,
+    )
+    n_permutations: int = option(
+        500,
+        "shuffles of gene blocks along the genome",
+        unit="permutations",
+        why="resolves max_coherence_p",
+        ge=99,
+    )
+    max_coherence_p: float = option(
+        0.01,
+        "p of arm coherence at which a group is aneuploid",
+        unit="probability",
+        why="few tests per sample",
+        gt=0,
+        lt=0.5,
+    )
+    min_coherence: float = option(
+        1.75,
+        "smallest arm coherence of an aneuploid group (1: none)",
+        unit="ratio",
+        why="normal lineages mostly stay below, cell lines above",
+        ge=1,
+    )
+    min_arm_genes: int = option(
+        30,
+        "fewest genes of an arm to be judged",
+        unit="genes",
+        why="a mean of fewer is noise",
+        ge=5,
+    )
+    detectable_shift: float = option(
+        0.4,
+        "1q gain and 16q loss of this size must be detectable for a group to count as tested",
+        unit="log2",
+        why="one copy, damped",
+        gt=0,
+    )
+    min_arm_z: float = option(
+        3.0,
+        "z at which an arm check counts as a change",
+        unit="z",
+        why="some 20 checks per clone",
+        gt=0,
+    )
+    her2_log2_fold: float = option(
+        1.0,
+        "excess at which a gene of the HER2 amplicon is high",
+        unit="log2",
+        why="amplification, not gain",
+        gt=0,
+    )
+    her2_min_genes: int = option(
+        3,
+        "high genes that make a HER2 amplicon",
+        unit="genes",
+        why="ERBB2 alone may be expression",
+        ge=1,
     )
     max_caf_malignant: float = option(
-        0.05, "share of CAFs called malignant above which the sample is flagged", unit="fraction", why="negative control", ge=0, le=1
+        0.05,
+        "share of CAFs called malignant above which the sample is flagged",
+        unit="fraction",
+        why="negative control",
+        ge=0,
+        le=1,
     )
 
 
@@ -229,37 +472,79 @@ class Csc(Section):
         50, "fewest malignant cells of a patient", unit="cells", why="interval too wide below", ge=5
     )
     min_informative: float = option(
-        0.5, "smallest share of malignant cells informative for CD24", unit="fraction", why="else zero is not low", ge=0, le=1
+        0.5,
+        "smallest share of malignant cells informative for CD24",
+        unit="fraction",
+        why="else zero is not low",
+        ge=0,
+        le=1,
     )
     informative_zero: float = option(
-        0.05, "a cell is informative if a high cell shows zero with at most this probability", unit="probability", why="3 UMI", gt=0, lt=1
+        0.05,
+        "a cell is informative if a high cell shows zero with at most this probability",
+        unit="probability",
+        why="3 UMI",
+        gt=0,
+        lt=1,
     )
-    positive: float = option(0.8, "posterior above which a cell is positive", unit="probability", why="clear calls only", gt=0.5, lt=1)
-    negative: float = option(0.2, "posterior below which a cell is negative", unit="probability", why="clear calls only", gt=0, lt=0.5)
-    shape: float = option(3.0, "gamma shape of the expression within a state (start value)", unit="-", why="SCIENCE simulation", gt=0)
+    positive: float = option(
+        0.8, "posterior above which a cell is positive", unit="probability", why="clear calls only", gt=0.5, lt=1
+    )
+    negative: float = option(
+        0.2, "posterior below which a cell is negative", unit="probability", why="clear calls only", gt=0, lt=0.5
+    )
+    shape: float = option(
+        3.0, "gamma shape of the expression within a state (start value)", unit="-", why="SCIENCE simulation", gt=0
+    )
+    min_shape: float = option(
+        1.0, "smallest gamma shape of one state", unit="-", why="below 1 a gamma has no mode and imitates two states", gt=0
+    )
     n_bootstrap: int = option(
         200, "parametric bootstrap samples, rates refitted", unit="samples", why="2.5 % tails with 5 points", ge=20
     )
     confidence: float = option(0.95, "level of the intervals", unit="probability", why="usual", gt=0.5, lt=1)
     resolvable: float = option(
-        0.01, "fraction below which shallow data cannot be told from zero", unit="fraction", why="simulation", ge=0, le=1
+        0.01,
+        "fraction below which shallow data cannot be told from zero",
+        unit="fraction",
+        why="simulation",
+        ge=0,
+        le=1,
     )
     min_bic_gain: float = option(
-        10.0, "BIC gain of two components over one", unit="BIC", why="very strong evidence (Kass and Raftery 1995)", ge=0
+        10.0,
+        "BIC gain of two components over one",
+        unit="BIC",
+        why="very strong evidence (Kass and Raftery 1995)",
+        ge=0,
     )
-    min_rate_ratio: float = option(3.0, "smallest high to low rate ratio", unit="fold", why="closer states cannot be told apart", gt=1)
+    min_rate_ratio: float = option(
+        3.0, "smallest high to low rate ratio", unit="fold", why="closer states cannot be told apart", gt=1
+    )
 
 
 class Tam(Section):
     """Macrophages on two axes, M1 and M2."""
 
-    min_macrophages: int = option(20, "fewest macrophages of a patient", unit="cells", why="below it no class is given", ge=3)
-    class_z: float = option(1.0, "z at which an axis is high", unit="z", why="sensitivity at 0.5 and 1.5 in the table", gt=0)
-    sensitivity_z: list[float] = option([0.5, 1.5], "other cuts reported", unit="z", why="is the class fragile?", min_length=1)
-    monocyte_band: float = option(
-        0.5, "half-width of the band called transitional between monocyte and macrophage", unit="z", why="a gradient", ge=0
+    min_macrophages: int = option(
+        20, "fewest macrophages of a patient", unit="cells", why="below it no class is given", ge=3
     )
-    state_margin: float = option(0.5, "lead of the dominant state over the next", unit="z", why="the sets overlap", ge=0)
+    class_z: float = option(
+        1.0, "z at which an axis is high", unit="z", why="sensitivity at 0.5 and 1.5 in the table", gt=0
+    )
+    sensitivity_z: list[float] = option(
+        [0.5, 1.5], "other cuts reported", unit="z", why="is the class fragile?", min_length=1
+    )
+    monocyte_band: float = option(
+        0.5,
+        "half-width of the band called transitional between monocyte and macrophage",
+        unit="z",
+        why="a gradient",
+        ge=0,
+    )
+    state_margin: float = option(
+        0.5, "lead of the dominant state over the next", unit="z", why="the sets overlap", ge=0
+    )
 
 
 class Crosstalk(Section):
@@ -268,15 +553,28 @@ class Crosstalk(Section):
     min_cells: int = option(20, "fewest cells of a type", unit="cells", why="fewer cannot show 5 % expression", ge=3)
     min_umi: int = option(10, "fewest UMI of a gene in its type", unit="UMI", why="above counting noise", ge=1)
     min_positive_cells: int = option(3, "fewest cells with the gene", unit="cells", why="one cell is an accident", ge=1)
-    n_permutations: int = option(1000, "permutations of the type labels", unit="permutations", why="smallest p 0.001", ge=99)
+    n_permutations: int = option(
+        1000, "permutations of the type labels", unit="permutations", why="smallest p 0.001", ge=99
+    )
     n_matched_pairs: int = option(500, "expression-matched gene pairs", unit="pairs", why="smallest p 0.002", ge=99)
     n_matched_genes: int = option(
-        100, "genes nearest in mean expression from which stand-ins are drawn", unit="genes", why="close, yet many", ge=10
+        100,
+        "genes nearest in mean expression from which stand-ins are drawn",
+        unit="genes",
+        why="close, yet many",
+        ge=10,
     )
     ambient_alpha: float = option(
-        0.01, "level of the test that counts exceed the ambient expectation", unit="probability", why="usual", gt=0, lt=1
+        0.01,
+        "level of the test that counts exceed the ambient expectation",
+        unit="probability",
+        why="usual",
+        gt=0,
+        lt=1,
     )
-    confidence: float = option(0.95, "confidence of bounds and intervals", unit="probability", why="usual", gt=0.5, lt=1)
+    confidence: float = option(
+        0.95, "confidence of bounds and intervals", unit="probability", why="usual", gt=0.5, lt=1
+    )
 
 
 class Loop(Section):
@@ -285,25 +583,39 @@ class Loop(Section):
     min_senders: int = option(20, "fewest sender cells", unit="cells", why="as for an axis", ge=3)
     min_malignant: int = option(50, "fewest malignant cells", unit="cells", why="as for the CSC fraction", ge=5)
     min_csc: int = option(20, "fewest CSC-high cells", unit="cells", why="a contrast needs both sides", ge=3)
-    depth_strata: int = option(4, "library-size strata of the response arm", unit="strata", why="depth moves every score", ge=1)
+    depth_strata: int = option(
+        4, "library-size strata of the response arm", unit="strata", why="depth moves every score", ge=1
+    )
     min_patients: int = option(
-        10, "fewest assessable patients for a claim about the cohort", unit="patients", why="power at n = 10: |rho| 0.79", ge=3
+        10,
+        "fewest assessable patients for a claim about the cohort",
+        unit="patients",
+        why="power at n = 10: |rho| 0.79",
+        ge=3,
     )
     min_stratum: int = option(
         4, "fewest patients of a subtype and data set to be swapped", unit="patients", why="24 pairings", ge=2
     )
     alpha: float = option(0.05, "level of the arm tests", unit="probability", why="usual", gt=0, lt=1)
     n_bootstrap: int = option(
-        200, "bootstrap samples of cells for the intervals of the arms", unit="samples", why="2.5 % tails with 5 points", ge=20
+        200,
+        "bootstrap samples of cells for the intervals of the arms",
+        unit="samples",
+        why="2.5 % tails with 5 points",
+        ge=20,
     )
-    n_swaps: int = option(9999, "permuted pairings of the coupling swap", unit="pairings", why="smallest p 0.0001", ge=99)
+    n_swaps: int = option(
+        9999, "permuted pairings of the coupling swap", unit="pairings", why="smallest p 0.0001", ge=99
+    )
     confidence: float = option(0.95, "confidence of the arms' intervals", unit="probability", why="usual", gt=0.5, lt=1)
 
 
 class Enrich(Section):
     """Pseudobulk contrasts and enrichment of ranked lists."""
 
-    min_cells: int = option(10, "fewest cells of a pseudobulk", unit="cells", why="section 8 of the science notes", ge=3)
+    min_cells: int = option(
+        10, "fewest cells of a pseudobulk", unit="cells", why="section 8 of the science notes", ge=3
+    )
     min_patients: int = option(3, "fewest patients with both states", unit="patients", why="a paired contrast", ge=2)
     min_counts: int = option(
         10, "fewest counts of a gene over all pseudobulks", unit="UMI", why="PyDESeq2's usual filter", ge=1
@@ -318,7 +630,11 @@ class Report(Section):
 
     title: str = option("nicheloop report", "title of the page", unit="text", why="-")
     max_map_points: int = option(
-        20000, "cells drawn on the map", unit="cells", why="keeps the file small; stratified, said in the caption", ge=100
+        20000,
+        "cells drawn on the map",
+        unit="cells",
+        why="keeps the file small; stratified, said in the caption",
+        ge=100,
     )
 
 
@@ -329,7 +645,10 @@ class Config(Section):
     results: str = option("results", "folder for everything that is written", unit="path", why="usual name")
     seed: int = option(0, "seed of every random step", unit="integer", why="same input, same bytes", ge=0)
     strict: bool = option(
-        False, "stop when a sample cannot be processed", unit="yes or no", why="one bad sample should not lose the others"
+        False,
+        "stop when a sample cannot be processed",
+        unit="yes or no",
+        why="one bad sample should not lose the others",
     )
     simulate: Simulate = Simulate()
     ingest: Ingest = Ingest()
@@ -348,7 +667,9 @@ class Config(Section):
 
 
 SECTIONS = tuple(
-    name for name, f in Config.model_fields.items() if isinstance(f.annotation, type) and issubclass(f.annotation, Section)
+    name
+    for name, f in Config.model_fields.items()
+    if isinstance(f.annotation, type) and issubclass(f.annotation, Section)
 )
 
 

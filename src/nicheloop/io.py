@@ -33,7 +33,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -101,7 +101,7 @@ def write_table(table: pd.DataFrame, path: str | Path, name: str, status: Status
 
 
 def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a table written by `write_table`; nullable dtypes become float64, object and bool where nothing is missing."""
+    """Read a table written by `write_table`, whole or the named columns."""
     import pandas as pd
 
     if str(path).endswith(".tsv"):
@@ -188,9 +188,13 @@ class Counts:
         with self._open() as handle:
             node = handle[group]
             values = node[key or node.attrs["_index"]]
-            if "categories" in getattr(values, "keys", lambda: [])():
+            if "categories" in getattr(values, "keys", list)():
                 codes, categories = values["codes"][:], values["categories"].asstr()[:]
-                return np.where(codes < 0, "", np.asarray(categories, dtype=object)[codes]) if len(categories) else codes.astype(object)
+                return (
+                    np.where(codes < 0, "", np.asarray(categories, dtype=object)[codes])
+                    if len(categories)
+                    else codes.astype(object)
+                )
             return np.asarray(values.asstr()[:], dtype=object)
 
     @cached_property
@@ -270,7 +274,7 @@ def kept_cells(qc: str | Path) -> np.ndarray:
 
 
 def lognormalise(x: csr_matrix, target: float = 1e4) -> csr_matrix:
-    """log1p of counts scaled to `target` per cell; (cells, genes) CSR in, float32 CSR out.  A cell of zeros stays zero."""
+    """log1p of counts scaled to `target` per cell; (cells, genes) CSR in, float32 CSR out; an empty cell stays zero."""
     totals = np.asarray(x.sum(axis=1)).ravel()
     out = x.astype(np.float32, copy=True)
     scale = np.divide(target, totals, out=np.zeros_like(totals, dtype=np.float64), where=totals > 0)

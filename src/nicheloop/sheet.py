@@ -33,18 +33,19 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise UserError(f"{path}: no such sample sheet. Give its path as 'samples' (or 'demo').") from None
     except (OSError, UnicodeDecodeError) as err:
         raise UserError(f"{path}: cannot be read as a UTF-8 text table ({err}). Save it as TSV or CSV.") from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    numbered = [(n, t) for n, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
+    lines = [line for _, line in numbered]
     if not lines:
         raise UserError(f"{path}: the sample sheet is empty. It needs the columns 'sample' and 'path'.")
     delimiter = "\t" if "\t" in lines[0] else ("," if "," in lines[0] else ";")
     reader = csv.reader(lines, delimiter=delimiter)
     header = [h.strip() for h in next(reader)]
-    rows = [(i, dict(zip(header, row, strict=False))) for i, row in enumerate(reader, start=2)]
+    rows = [(n, dict(zip(header, row, strict=False))) for (n, _), row in zip(numbered[1:], reader, strict=False)]
     return header, rows
 
 
 def input_files(path: str | Path) -> list[str]:
-    """Files a sample is read from, so that a change in one of them is seen: the file itself, or a folder's matrix parts."""
+    """Files a sample is read from, so that a change in one is seen: the file itself, or a folder's matrix parts."""
     path = Path(path)
     if not path.is_dir():
         return [str(path)]
@@ -57,9 +58,9 @@ def _problems(where: str, row: dict[str, Any], seen: dict[str, str]) -> Iterable
     if sample is None:
         yield f"{where}: column 'sample' is empty."
     elif not NAME.fullmatch(sample):
-        yield f"{where}: sample name {sample!r} has characters that are not allowed; use letters, digits, '.', '_' and '-'."
+        yield f"{where}: sample name {sample!r} has illegal characters; use letters, digits, '.', '_' and '-'."
     elif sample.lower() in seen:
-        yield f"{where}: sample {sample!r} stands already at {seen[sample.lower()]}; names must differ (also in more than case)."
+        yield f"{where}: sample {sample!r} stands already at {seen[sample.lower()]}; names must differ."
     if sample is not None:
         seen.setdefault(sample.lower(), where)
     if path is None:
@@ -69,7 +70,7 @@ def _problems(where: str, row: dict[str, Any], seen: dict[str, str]) -> Iterable
     if row["format"] is not None and row["format"] not in FORMATS:
         yield f"{where}: format {row['format']!r} is not known; leave it empty or use one of {', '.join(FORMATS)}."
     if row["malignancy"] not in (None, "assumed"):
-        yield f"{where}: malignancy {row['malignancy']!r} is not known; leave it empty or write 'assumed' (cell lines, sorted tumour cells)."
+        yield f"{where}: malignancy {row['malignancy']!r} is not known; leave it empty or write 'assumed'."
 
 
 def read_sheet(path: str | Path) -> list[dict[str, Any]]:
@@ -92,11 +93,14 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(path)
     header, lines = _read(path)
-    problems = [f"{path}: column '{c}' is missing. Found: {', '.join(header)}." for c in ("sample", "path") if c not in header]
+    problems = [
+        f"{path}: column '{c}' is missing. Found: {', '.join(header)}." for c in ("sample", "path") if c not in header
+    ]
     problems += [f"{path}: column {c!r} stands twice." for c in sorted({c for c in header if header.count(c) > 1})]
     if problems:
         raise UserError(problems)
-    rows, seen = [], {}
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, str] = {}
     for number, line in lines:
         row: dict[str, Any] = {c: _value(line.get(c)) for c in KNOWN}
         row["extra"] = {c: _value(line.get(c)) for c in header if c and c not in KNOWN}
@@ -120,13 +124,13 @@ def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
     UserError
         If a path does not exist.
     """
-    paths = [Path(p).expanduser() for p in paths]
-    missing = [f"{p}: no such file or folder." for p in paths if not p.exists()]
+    found = [Path(p).expanduser() for p in paths]
+    missing = [f"{p}: no such file or folder." for p in found if not p.exists()]
     if missing:
         raise UserError(missing)
     rows: list[dict[str, str]] = []
     taken: set[str] = set()
-    for path in paths:
+    for path in found:
         stem = path.resolve().name
         for ending in (".gz", ".h5ad", ".h5", ".csv", ".tsv", ".txt"):
             stem = stem.removesuffix(ending)

@@ -90,8 +90,8 @@ declare(
     Column("pct_mito", "float", "counts in mitochondrial genes", "percent", "no mitochondrial gene in the matrix", low=0, high=100),
     Column("pct_ribo", "float", "counts in ribosomal protein genes", "percent", "no such gene in the matrix", low=0, high=100),
     Column("pct_hb", "float", "counts in haemoglobin genes", "percent", "no such gene in the matrix", low=0, high=100),
-    Column("doublet_score", "float", "scrublet score", "-", "doublets not assessed (see status)"),
-    Column("doublet", "bool", "predicted doublet", "-", "doublets not assessed (see status)"),
+    Column("doublet_score", "float", "scrublet score", "-", "already dropped, or doublets not assessed (see status)"),
+    Column("doublet", "bool", "predicted doublet", "-", "already dropped, or doublets not assessed (see status)"),
     Column("qc_pass", "bool", "kept for all later stages"),
     Column("qc_reason", "str", "why it was dropped; first filter that fails", allowed=(
         "pass", "low_counts", "low_genes", "high_mito", "doublet")),
@@ -109,7 +109,11 @@ declare(
     CELL,
     Column(r"z_(major|minor|state)_.+", "float", "marker score against expression-matched null", "z",
            "set not measurable (too few genes in the matrix)", pattern=True),
-    Column(r"n_(major|minor)_.+", "float", "positive markers seen in the cell", "genes", "set not measurable", pattern=True),
+    Column(r"llr_(major|minor)_.+", "float", "log likelihood of the cell's marker counts if it is of the type, minus that if they are "
+           "ambient RNA", "nats", "no marker of the type in the matrix", pattern=True),
+    Column(r"n_(major|minor)_.+", "float", "positive markers seen, of the type or its minor types; of platelets and "
+           "erythrocytes only those no other type makes", "genes", "no marker of the type in the matrix", pattern=True),
+    Column("annotation_input", "str", "annotation found in the input", na="none in the input"),
 )  # fmt: skip
 declare(
     "ambient", "samples/{sample}/ambient.parquet", "composition of the sample's ambient RNA", ["gene"],
@@ -132,9 +136,10 @@ declare(
     CELL,
     Column("malignancy", "str", "call", allowed=MALIGNANCY),
     Column("malignancy_status", "str", "why: rung of the reference ladder, or what prevented a call"),
-    Column("cna_value", "float", "copy-number signal: mean of squared scaled profile", "-", "not computed for this cell"),
-    Column("cna_correlation", "float", "correlation with the tumour's own top profile", "-", "not computed for this cell",
-           low=-1, high=1),
+    Column("cna_value", "float", "copy-number signal along the tumour's own profile: 0 none, 1 a typical malignant cell",
+           "share", "not computed for this cell, or no aneuploid group"),
+    Column("cna_correlation", "float", "correlation with the tumour's own profile, the cell itself left out", "-",
+           "not computed for this cell", low=-1, high=1),
     Column("clone", "int", "clone by copy-number profile, 1 = largest", "-", "not malignant", low=1),
 )  # fmt: skip
 declare(
@@ -301,6 +306,8 @@ declare(
     Column("log_low_se", "float", "standard error of the log low rate", "log", "not estimated", low=0),
     Column("log_high_se", "float", "standard error of the log high rate", "log", "not estimated", low=0),
     Column("bic_gain", "float", "BIC of one component minus BIC of two", "BIC", "not estimated"),
+    Column("bic_gain_samples", "float", "BIC of one component with a rate per sample minus BIC of two; below 0 samples differ "
+           "more than cells within them", "BIC", "not estimated"),
     Column("lp_effect", "float", "log-linear effect of the luminal-progenitor z on the rate", "log per z",
            "not ALDH1A3, not estimated or z not measurable"),
     Column("lp_centre", "float", "luminal-progenitor z at which the rates hold", "z", "as lp_effect"),

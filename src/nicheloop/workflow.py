@@ -92,8 +92,9 @@ def code_digest(stage: str) -> str:
     if "resources" in modules:
         from nicheloop import resources
 
-        folder = Path(resources.folder())
-        files += sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".py")
+        text = "".join(p.read_text(encoding="utf-8") for p in files)
+        shipped = resources.path("genes.tsv.gz").parent
+        files += sorted(p for p in shipped.iterdir() if p.suffix != ".py" and p.name in text)
     if stage == "report":
         files += sorted((PACKAGE / "templates").glob("*"))
     for path in files:

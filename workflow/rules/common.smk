@@ -28,7 +28,7 @@ DEMO = SETTINGS.samples == "demo"
 # whatever the cores, and no oversubscription.  Compiled numba code is kept, so that only the first job pays for it.
 _METHODS = {str(m) for m in workflow.deployment_settings.deployment_method}
 _PATH = "" if _METHODS else f'export PATH="{Path(sys.executable).parent}:$PATH"; '
-_SOURCE = f'export PYTHONPATH="{SOURCE}:$PYTHONPATH"; ' if SOURCE.is_dir() else ""
+_SOURCE = f'export PYTHONPATH="{SOURCE}"; ' if SOURCE.is_dir() else ""
 _CACHE = os.path.abspath(os.path.join(SETTINGS.results, ".cache", "numba"))
 shell.prefix(
     f"set -euo pipefail; {_PATH}{_SOURCE}export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1"

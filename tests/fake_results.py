@@ -1,0 +1,311 @@
+"""A small results folder whose tables keep their contracts, with the situations a report must survive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import record_of, write_counts
+from nicheloop import io, tables
+from nicheloop.io import Status
+
+TYPES = ["epithelial", "t_nk", "b_cell", "myeloid", "endothelial", "caf", "pvl", "unresolved"]
+SHARES = [0.42, 0.16, 0.05, 0.14, 0.07, 0.09, 0.04, 0.03]
+GENES = ["EPCAM", "KRT8", "CD3D", "MS4A1", "LYZ", "PECAM1", "COL1A1", "RGS5", "CD44", "CD24", "IL6", "CXCL8", "PPBP"]
+AXES = {
+    "IL6_classic": ("forward", "IL6", "IL6R+IL6ST", "malignant"),
+    "IL6_trans": ("forward", "IL6", "IL6ST", "malignant"),
+    "IL6_autocrine": ("autocrine", "IL6", "IL6R+IL6ST", "csc_high"),
+    "CXCL8": ("forward", "CXCL8", "CXCR1", "malignant"),
+    "PPBP": ("forward", "PPBP", "CXCR2", "malignant"),
+    "CCL2": ("return", "CCL2", "CCR2", "monocyte"),
+    "CSF1": ("return", "CSF1", "CSF1R", "macrophage"),
+}
+SENDERS = ["icaf", "endo_venous", "macrophage", "monocyte", "malignant"]
+
+
+def _write(table: pd.DataFrame, results: Path, name: str, sample: str = "cohort", **status: object) -> None:
+    path = results / tables.CONTRACTS[name].path.format(sample=sample)
+    for c in tables.CONTRACTS[name].columns:  # a contract may grow: what is not said here is NA, or a plain value
+        if not c.pattern and c.name not in table.columns:
+            plain = {"str": c.allowed[0] if c.allowed else "ok", "bool": False, "int": 1, "float": c.low or 0.0}[c.kind]
+            table = table.assign(**{c.name: pd.NA if c.na and c.kind != "float" else np.nan if c.na else plain})
+    io.write_table(table, path, name, Status(name, sample, **status))  # type: ignore[arg-type]
+
+
+def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tumour: bool, macrophages: bool,
+            assessable: bool, chemistry: str) -> dict[str, pd.DataFrame]:  # fmt: skip
+    ids = [f"{sample}:c{i:05d}" for i in range(n)]
+    counts = rng.lognormal(9, 0.5, n).round()
+    reason = rng.choice(
+        ["pass", "low_counts", "low_genes", "high_mito", "doublet"], n, p=[0.86, 0.04, 0.02, 0.04, 0.04]
+    )
+    qc = pd.DataFrame({
+        "cell_id": ids, "n_counts": counts, "n_genes": (counts / 4).round(), "pct_mito": rng.gamma(3, 2, n).clip(0, 99),
+        "pct_ribo": 12.0, "pct_hb": np.nan, "doublet_score": rng.random(n), "doublet": reason == "doublet",
+        "qc_pass": reason == "pass", "qc_reason": reason,
+    })  # fmt: skip
+    _write(qc, results, "qc", sample,
+           summary={"n_barcodes": n, "min_counts": 500, "min_genes": 250, "max_mito": 22.5, "doublets": "assessed",
+                    "doublet_call": "automatic"})  # fmt: skip
+    kept = qc.loc[qc["qc_pass"], "cell_id"].to_numpy()
+    m = len(kept)
+    types = rng.choice(TYPES, m, p=SHARES)
+    if not macrophages:
+        types = np.where(types == "myeloid", "t_nk", types)
+    epi = types == "epithelial"
+    call = np.full(m, "not_epithelial", dtype=object)
+    call[epi] = rng.choice(
+        ["malignant", "normal", "unassigned"], epi.sum(), p=[0.8, 0.12, 0.08] if tumour else [0, 0.98, 0.02]
+    )
+    mal = call == "malignant"
+    cell_types = pd.DataFrame({
+        "cell_id": kept, "sample": sample, "cluster": [str(TYPES.index(t)) for t in types], "cell_type": types,
+        "cell_type_minor": types, "confidence": np.where(types == "unresolved", 0.4, rng.beta(20, 2, m)), "margin": 0.5,
+        "runner_up": "t_nk", "cell_type_reason": np.where(types == "unresolved", "low_evidence", "ok"), "platelet": False,
+        "cycling": rng.random(m) < 0.1, "cell_type_input": pd.NA,
+    })  # fmt: skip
+    rung = "ok" if tumour else "reference_other_chemistry"
+    malignancy = pd.DataFrame({
+        "cell_id": kept, "malignancy": call, "malignancy_status": np.where(epi, rung, "not_epithelial"),
+        "cna_value": np.where(epi, rng.random(m), np.nan), "cna_correlation": np.where(epi, 0.4, np.nan),
+        "clone": pd.array(np.where(mal, rng.integers(1, 3, m), -1), dtype="Int64"),
+    })  # fmt: skip
+    malignancy.loc[~mal, "clone"] = pd.NA
+    _write(malignancy, results, "malignancy", sample, summary={
+        "rung": "same_sample", "n_reference": {"t_nk": 120, "endothelial": 30},
+        "reference_false_positive_rate": 0.007, "reference_false_positive_upper": 0.03, "n_caf": 20,
+        "caf_malignant_share": 0.01})  # fmt: skip
+    rows = []
+    for group, size in (
+        (("clone_1", 30), ("clone_2", 12), ("normal_epithelium", 10), ("caf", 15)) if tumour else (("reference", 50),)
+    ):
+        for chrom in range(1, 23):
+            for w in range(6):
+                value = 0.25 * (chrom in (1, 8)) - 0.2 * (chrom == 16) if group.startswith("clone") else 0.0
+                rows.append((group, size, f"chr{chrom}", w * 10_000_000, w * 10_000_000 + 9_000_000,
+                             f"{chrom}{'p' if w < 2 else 'q'}", value + rng.normal(0, 0.03)))  # fmt: skip
+    _write(pd.DataFrame(rows, columns=["group", "n_cells", "chromosome", "start", "end", "arm", "value"]), results, "cnv",
+           sample, summary={"reference": "same_sample"})  # fmt: skip
+    scores = pd.DataFrame({"cell_id": kept, "compartment": np.where(mal, "malignant", types), "n_counts": 9000.0,
+                           "z_M1": rng.normal(size=m), "umi_CD44": 1.0})  # fmt: skip
+    _write(scores, results, "scores", sample)
+    prob = np.where(mal & assessable, rng.beta(0.3, 1.4, m), np.nan)
+    state = np.select([prob > 0.8, prob < 0.2], ["m_csc", "other"], "undetermined").astype(object)
+    state[np.isnan(prob)] = "not_assessable"
+    csc = pd.DataFrame({
+        "cell_id": kept, "m_csc_prob": prob, "csc_state": state,
+        "csc_status": np.where(~mal, "not_malignant", "ok" if assessable else "not_informative_depth"),
+        "cd24_informative": pd.array(np.where(mal, True, None), dtype="boolean"), "aldh1a3_prob": prob,
+        "aldh1a3_lp_prob": prob, "aldh1a3_state": np.where(np.isnan(prob), "not_assessable", "low"),
+        "aldh1a3_status": np.where(mal, "ok", "not_malignant"),
+    })  # fmt: skip
+    _write(csc, results, "csc", sample)
+    mye = kept[types == "myeloid"]
+    z = rng.normal(0.5, 1, (len(mye), 2))
+    tam = pd.DataFrame({
+        "cell_id": mye, "myeloid_class": "macrophage", "m1_z": z[:, 0], "m2_z": z[:, 1],
+        "tam_class": [["low", "m2_like", "m1_like", "mixed"][2 * (a > 1) + (b > 1)] for a, b in z],
+        "tam_status": "ok", "tam_state": "mixed",
+    })  # fmt: skip
+    if len(mye):
+        _write(tam, results, "tam", sample)
+    else:
+        tam = tables.empty("tam")
+        _write(tam, results, "tam", sample, status="too_few_macrophages", reason="0 macrophages, 20 needed")
+    markers = {"epithelial": ["EPCAM", "KRT8"], "t_nk": ["CD3D"], "b_cell": ["MS4A1"], "myeloid": ["LYZ"],
+               "endothelial": ["PECAM1"], "caf": ["COL1A1"], "pvl": ["RGS5"]}  # fmt: skip
+    profile = [(g, t, int((types == t).sum()), int((types == t).sum() * (0.9 if g in markers.get(t, []) else 0.05)), 100.0,
+                2.0 if g in markers.get(t, []) else 0.1) for t in TYPES for g in GENES if (types == t).any()]  # fmt: skip
+    _write(pd.DataFrame(profile, columns=["gene", "cell_type", "n_cells", "n_positive", "sum_counts", "mean_lognorm"]),
+           results, "profiles", sample)  # fmt: skip
+    _write(tables.empty("ambient"), results, "ambient", sample, summary={"contamination_rate": 0.03})
+    rows = []
+    for axis, (arm, ligand, receptor, receiver) in AXES.items():
+        for k, sender in enumerate(SENDERS):
+            status = (
+                "platelet_contamination"
+                if axis == "PPBP"
+                else ["tested", "ligand_not_detected", "too_few_cells"][k % 3]
+            )
+            if not assessable:
+                status = "receptor_not_detected"
+            ok = status == "tested"
+            rows.append({
+                "axis": axis, "arm": arm, "ligand": ligand, "receptor": receptor, "sender": sender, "receiver": receiver,
+                "status": status, "reason": "" if ok else f"{ligand}: 2 UMI in {sender}, 10 needed", "n_sender": 25,
+                "n_receiver": 180, "ligand_umi": 2.0, "ligand_fraction": 0.02, "ligand_upper": 0.11, "ligand_ambient_umi": 0.5,
+                "receptor_umi": 3.0, "receptor_fraction": 0.03, "receptor_upper": 0.12, "receptor_ambient_umi": 0.4,
+                "n_platelet": 12, "n_neutrophil": 3,
+                **{c: (v if ok else np.nan) for c, v in {"strength": 0.4, "log2_effect": 1.0 + 0.2 * k, "z": 3.0, "p_label": 0.001,
+                   "p_pair": 0.002, "p": 0.002, "q": 0.01}.items()},
+            })  # fmt: skip
+    crosstalk = pd.DataFrame(rows)
+    _write(crosstalk, results, "crosstalk", sample)
+    arms = []
+    for axis in ("IL6_classic", "CXCL8"):
+        for arm in "ABC":
+            ok = axis == "IL6_classic" and assessable and not (arm == "C" and not macrophages)
+            value = rng.normal(0.8, 0.4)
+            arms.append({"axis": axis, "arm": arm, "what": "icaf -> malignant", "reason": "" if ok else "no receptor counts",
+                         "status": "tested" if ok else "receptor_not_detected",
+                         **{c: (v if ok else np.nan) for c, v in {
+                             "effect": value, "effect_low": value - 0.4, "effect_high": value + 0.4, "z": 2.0, "p": 0.02,
+                             "effect_adjusted": value if arm == "B" else np.nan, "niche_ligand": 1.0, "response": 0.2}.items()}})  # fmt: skip
+    loop = pd.DataFrame(arms)
+    _write(loop, results, "loop_arms", sample)
+    for name in ("moments", "evidence", "pseudobulk"):
+        _write(tables.empty(name), results, name, sample)
+    x = rng.poisson(1.0, (n, len(GENES)))
+    write_counts(results / "samples" / sample, x, GENES, sample=sample, record={"chemistry": chemistry})
+    return {
+        "cell_types": cell_types,
+        "malignancy": malignancy,
+        "csc": csc,
+        "tam": tam,
+        "loop": loop,
+        "crosstalk": crosstalk,
+    }
+
+
+def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int = 0, names: tuple[str, ...] | None = None,
+         truth: bool = True) -> list[str]:  # fmt: skip
+    """Write the folder and return its samples.
+
+    The cohort holds a tumour named ``<script>``, one without macrophages, one too shallow for CD24, one that could
+    not be read and a normal breast; with ``assessable=False`` no sample has an answer for CSC, TAM or loop.
+    """
+    rng = np.random.default_rng(seed)
+    samples = list(names or ("T1", "<script>", "T3", "T4", "T5", "N1"))
+    subtypes = ["TNBC", "ER+", "HER2+", "TNBC", "ER+", None]
+    per: dict[str, dict[str, pd.DataFrame]] = {}
+    for i, s in enumerate(samples):
+        chemistry = "10x 3' v3"
+        extra = {"site": "A & B", "age": str(40 + i)}
+        if i == 4:  # unreadable: every stage ends with an empty table and the reason
+            why = {"status": "unreadable", "reason": "matrix.mtx.gz ends in the middle of a line"}
+            record = record_of(
+                s, 0, 0, patient=f"P{i}", subtype=subtypes[i], tissue="primary tumour", is_counts=False, **why
+            )
+            for name, contract in tables.CONTRACTS.items():
+                if "{sample}" in contract.path:
+                    _write(tables.empty(name), results, name, s, **why)
+            write_counts(
+                results / "samples" / s,
+                np.zeros((0, len(GENES))),
+                GENES,
+                sample=s,
+                record={k: v for k, v in record.items() if k not in ("sample", "n_cells", "n_genes")},
+            )
+        else:
+            ok = assessable and i != 3
+            per[s] = _sample(results, s, cells, rng, tumour=i != 5, macrophages=assessable and i != 2, assessable=ok and i != 5,
+                             chemistry=chemistry)  # fmt: skip
+            record = record_of(s, cells, len(GENES), patient=f"P{i}", subtype=subtypes[i], chemistry=chemistry, dataset="demo",
+                               tissue="normal" if i == 5 else "primary tumour", guards={"CD24": "present", "CD44": "present"},
+                               extra=extra)  # fmt: skip
+        io.write_json(results / "samples" / s / "ingest.json", record)
+
+    everything = pd.concat([p["cell_types"] for p in per.values()], ignore_index=True)
+    _write(everything, results, "cell_types")
+    n = len(everything)
+    centre = everything["cell_type"].map({t: i for i, t in enumerate(TYPES)}).to_numpy(float)
+    shift = everything["sample"].map({s: i for i, s in enumerate(samples)}).to_numpy(float)
+    embedding = pd.DataFrame({"cell_id": everything["cell_id"], "sample": everything["sample"]})
+    for k in (1, 2, 3):
+        embedding[f"pc_{k}"], embedding[f"harmony_{k}"] = rng.normal(size=n), rng.normal(size=n)
+    angle = centre / 8 * 2 * np.pi
+    embedding["umap_1"], embedding["umap_2"] = (
+        6 * np.cos(angle) + rng.normal(size=n),
+        6 * np.sin(angle) + rng.normal(size=n),
+    )
+    embedding["umap_raw_1"], embedding["umap_raw_2"] = embedding["umap_1"] + 2 * shift, embedding["umap_2"] + shift
+    _write(embedding, results, "embedding")
+    _write(everything[["cell_id", "sample", "cluster"]].assign(leiden_1=everything["cluster"]), results, "clusters",
+           summary={"resolution": 1.0})  # fmt: skip
+    _write(tables.empty("hvg"), results, "hvg")
+    _write(tables.empty("cnv_reference"), results, "cnv_reference")
+    _write(pd.DataFrame([{
+        "chemistry": "10x 3' v3", "gene": g, "status": "ok" if assessable else "one_component", "reason": "", "n_cells": 400,
+        "low": 0.2, "high": 4.0, "shape": 3.0, "log_low_se": 0.1, "log_high_se": 0.05, "bic_gain": 120.0}
+        for g in ("CD44", "CD24", "ALDH1A3")]), results, "csc_rates")  # fmt: skip
+
+    csc, tams, loops, controls = [], [], [], []
+    for i, s in enumerate(samples):
+        base = {"patient": f"P{i}", "sample": s, "primary_sample": i != 5, "subtype": subtypes[i]}
+        ok = assessable and i not in (3, 4, 5)
+        status = "ok" if ok else {4: "unreadable", 5: "too_few_malignant"}.get(i, "not_informative_depth")
+        f = rng.uniform(0.05, 0.2)
+        csc.append({
+            **base, "chemistry": "10x 3' v3", "treatment": None, "status": status,
+            "reason": "" if ok else "12 % of malignant cells informative for CD24, 50 % needed", "n_malignant": 52 * (i < 4),
+            "informative_fraction": 0.8 if ok else 0.12, "median_umi": 9000.0,
+            **{c: (v if ok else np.nan) for c, v in {"m_csc_fraction": f, "m_csc_low": f - 0.04, "m_csc_high": f + 0.06,
+               "odds_ratio": 1.5, "naive_fraction": f + 0.08, "aldh1a3_fraction": f / 2, "aldh1a3_low": f / 4, "aldh1a3_high": f,
+               "aldh1a3_lp_fraction": f / 3, "overlap_fraction": 0.01, "overlap_expected": 0.012, "emt_z_csc": 0.4,
+               "cycling_z_csc": -0.2}.items()},
+            "m_csc_wording": "distinguishable from zero" if ok else None, "aldh1a3_status": "ok" if ok else status,
+        })  # fmt: skip
+        mac = (ok and i != 2) or (assessable and i == 3)
+        status = "ok" if mac else "unreadable" if i == 4 else "too_few_macrophages"
+        tams.append({
+            **base, "status": status, "reason": "" if mac else "0 macrophages, 20 needed", "n_myeloid": 30 * mac,
+            "n_macrophage": 24 * mac, "n_monocyte": 5 * mac,
+            **{c: (v if mac else np.nan) for c, v in {"m1_median": 0.3, "m2_median": 0.8, "fraction_m1_like": 0.2,
+               "fraction_m2_like": 0.4, "fraction_mixed": 0.1, "fraction_low": 0.3, "m1_m2_rho": 0.25,
+               "fraction_m1_like_z0.5": 0.3, "fraction_m2_like_z0.5": 0.5}.items()},
+        })  # fmt: skip
+        for axis in ("IL6_classic", "CXCL8"):
+            yes = ok and i != 2 and axis == "IL6_classic"
+            loops.append({
+                **{k: v for k, v in base.items() if k != "primary_sample"}, "axis": axis,
+                "status": "assessable" if yes else "arm_c_receptor_not_detected",
+                "verdict": ("all three arms present" if i == 0 else "not present") if yes else "not assessable",
+                "reason": "" if yes else "arm C: 0 macrophages, 20 needed",
+                **{c: (v if yes else np.nan) for c, v in {"p_a": 0.01, "p_b": 0.02, "p_c": 0.03, "p": 0.03, "score": 1.9}.items()},
+            })  # fmt: skip
+        for t, f in (("malignant", 0.1), ("t_nk", 0.7), ("caf", 0.8), ("pvl", 0.5)):
+            if i != 4:
+                controls.append(
+                    {"sample": s, "cell_type": t, "n_cells": 50, "fraction_called": f if assessable else np.nan}
+                )
+    _write(pd.DataFrame(csc), results, "csc_patients")
+    _write(pd.DataFrame(tams), results, "tam_patients")
+    _write(pd.DataFrame(loops), results, "loop")
+    _write(pd.DataFrame(controls), results, "csc_controls")
+    _write(pd.DataFrame([{
+        "axis": a, "n_patients": 5, "n_assessable": 2 * (a == "IL6_classic"), "n_present": int(a == "IL6_classic"),
+        "status": "too_few_patients", "wording": f"{a}: 2 of 5 patients are assessable, 10 are needed for a claim about the cohort.",
+        "coupling_forward": np.nan, "p_forward": np.nan, "coupling_return": np.nan, "p_return": np.nan,
+        "strata": "TNBC/demo: 1 (too small)"} for a in ("IL6_classic", "CXCL8")]), results, "loop_cohort")  # fmt: skip
+    _write(pd.DataFrame([{
+        "axis": a, "arm": AXES[a][0], "sender": s, "receiver": AXES[a][3], "n_patients": 4, "n_assessable": 3 * (k % 3 == 0),
+        "n_significant": 2 * (k % 3 == 0), "status": "ok" if k % 3 == 0 else "ligand_not_detected",
+        "reason": "3 of 4: ligand not detected", **dict.fromkeys(("effect", "effect_low", "effect_high"), 1.0 if k % 3 == 0 else np.nan),
+        "max_upper_ligand": 0.11, "max_upper_receptor": np.nan} for a in AXES for k, s in enumerate(SENDERS)]), results, "axes")  # fmt: skip
+    _write(pd.DataFrame([{
+        "contrast": c, "status": "too_few_patients", "reason": "2 patients with both states, 3 needed", "gene": "-", "n_patients": 2,
+        **dict.fromkeys(("mean_counts", "log2_fold_change", "statistic", "p", "q"), np.nan)} for c in ("m_csc", "tam_m2")]),
+        results, "de")  # fmt: skip
+    _write(pd.DataFrame([
+        {"contrast": "m_csc", "status": "ok", "reason": "", "gene_set": f"HALLMARK_{k}", "size": 50 + k, "nes": (-1) ** k * (2.5 - k / 10),
+         "p": 0.01, "q": 0.02, "leading_edge": "VIM;FN1;CD44"} for k in range(12)]
+        + [{"contrast": "tam_m2", "status": "too_few_patients", "reason": "2 patients, 3 needed", "gene_set": "-", "size": pd.NA,
+            "nes": np.nan, "p": np.nan, "q": np.nan, "leading_edge": None}]), results, "enrichment")  # fmt: skip
+    if truth:
+        demo = results / "demo"
+        demo.mkdir(parents=True, exist_ok=True)
+        mal = pd.concat([p["malignancy"].set_index("cell_id")["malignancy"] for p in per.values()])
+        cells_truth = pd.DataFrame({
+            "cell_id": everything["cell_id"], "sample": everything["sample"],
+            "cell_type": everything["cell_type"].replace("unresolved", "t_nk"),
+            "malignant": (mal.reindex(everything["cell_id"]) == "malignant").to_numpy(), "doublet": rng.random(n) < 0.03})  # fmt: skip
+        cells_truth["csc_state"] = np.where(cells_truth["malignant"] & (rng.random(n) < 0.15), "m_csc", "other")
+        cells_truth.to_csv(
+            demo / "truth_cells.tsv.gz", sep="\t", index=False, compression={"method": "gzip", "mtime": 0}
+        )
+        pd.DataFrame({"sample": samples, "loop_planted": ["yes", "no", "no", "no", "no", "no"], "csc_fraction": [0.15] * 5 + [0.0]}).to_csv(
+            demo / "truth_samples.tsv", sep="\t", index=False)  # fmt: skip
+    return samples

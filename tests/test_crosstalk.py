@@ -1,0 +1,309 @@
+"""Axes: the engine against a naive loop, every obstacle, calibration, and the files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.stats import binomtest
+
+from nicheloop import crosstalk as ct
+from nicheloop import genes, io
+from nicheloop.config import Crosstalk
+from small_tumour import FEW as OPTIONS
+from small_tumour import build
+
+
+def sample_of(x, symbols, masks: dict, *, ambient=None, rate=np.nan, platelet_genes=()):
+    order = np.argsort(np.asarray(symbols, dtype=str), kind="stable")
+    x = sparse.csr_matrix(np.asarray(x, dtype=float)[:, order])
+    share = np.zeros(len(symbols)) if ambient is None else np.asarray(ambient, dtype=float)[order]
+    return ct.Sample(
+        x, np.asarray(x.sum(axis=1)).ravel(), np.asarray(symbols, dtype=object)[order], tuple(masks),
+        np.column_stack(list(masks.values())).astype(bool), share, rate, frozenset(platelet_genes),
+    )  # fmt: skip
+
+
+def random_sample(seed=0, cells=120, background=150, planted=True):
+    rng = np.random.default_rng(seed)
+    symbols = ["LIG", "REC1", "REC2", "DECOY", "PPBP", *[f"B{i:03d}" for i in range(background)]]
+    mean = np.concatenate([[0.6, 0.6, 0.6, 0.0, 0.0], rng.gamma(0.6, 1.2, background)])
+    x = rng.poisson(rng.lognormal(0, 0.4, cells)[:, None] * mean).astype(float)
+    kind = np.arange(cells) % 3
+    masks = {
+        "a": kind == 0,
+        "b": kind == 1,
+        "b_part": (kind == 1) & (np.arange(cells) % 2 == 0),
+        "platelet": np.zeros(cells, bool),
+    }
+    if planted:
+        x[masks["a"], 0] += rng.poisson(4, masks["a"].sum())
+        for column in (1, 2):
+            x[masks["b"], column] += rng.poisson(4, masks["b"].sum())
+    return x, symbols, masks
+
+
+PAIR = ct.Pair("X", "forward", "LIG", ("REC1", "REC2"), "a", "b")
+
+
+def naive(x, symbols, masks, pair, ambient=0.0):
+    """Strength by the definition, one number at a time."""
+    column = {g: i for i, g in enumerate(symbols)}
+    total = x.sum(axis=1)
+
+    def mean(population, gene):
+        cells = masks[population]
+        return max(0.0, 1e4 * x[cells, column[gene]].sum() / total[cells].sum() - ambient)
+
+    return (mean(pair.sender, pair.ligand) * min(mean(pair.receiver, g) for g in pair.receptor)) ** 0.5
+
+
+def test_strength_and_null_agree_with_a_naive_loop(monkeypatch):
+    x, symbols, masks = random_sample()
+    pairs = [PAIR, ct.Pair("X", "forward", "LIG", ("REC1",), "b_part", "a")]
+    sample = sample_of(x, symbols, masks)
+    monkeypatch.setattr(ct, "BLOCK", 1000)
+    got = ct.test_pairs(sample, pairs, [], OPTIONS, 5)
+    np.testing.assert_allclose(got.strength, [naive(x, symbols, masks, p) for p in pairs])
+    # the same permutations, drawn as the engine does
+    rng = np.random.default_rng([5, ct.zlib.crc32(b"labels")])
+    null = np.empty((OPTIONS.n_permutations, 2))
+    for b in range(OPTIONS.n_permutations):
+        order = rng.permutation(len(x))
+        shuffled = {k: m[order] for k, m in masks.items()}
+        null[b] = [naive(x, symbols, shuffled, p) for p in pairs]
+    np.testing.assert_allclose(got.label, null)
+    monkeypatch.setattr(ct, "BLOCK", 10_000_000)
+    np.testing.assert_array_equal(ct.test_pairs(sample, pairs, [], OPTIONS, 5).label, got.label)  # blocks do not matter
+
+
+def test_permutations_keep_sizes_and_overlaps():
+    x, _, masks = random_sample()
+    m = np.column_stack(list(masks.values()))
+    ones = sparse.csr_matrix(np.ones((len(x), 1)))
+    both = (m[:, 1] & m[:, 2])[:, None]
+    rng = np.random.default_rng(0)
+    means = np.concatenate(list(ct.permuted_means(ones, np.full(len(x), 1e4), m.astype(bool), np.zeros(1), 20, rng)))
+    np.testing.assert_allclose(means[:, :3, 0], 1.0)  # a constant gene keeps its mean in every permuted population
+    assert both.sum() == masks["b_part"].sum()
+
+
+def test_planted_pair_is_found_and_unexpressed_decoy_is_never_tested():
+    x, symbols, masks = random_sample()
+    pairs = [PAIR, ct.Pair("D", "decoy", "DECOY", ("REC1",), "a", "b")]
+    table = ct.score_axes(sample_of(x, symbols, masks), pairs, OPTIONS, 0)
+    assert table["status"].tolist() == ["tested", "ligand_not_detected"]
+    assert table.loc[0, "p"] == pytest.approx(1 / 200) and table.loc[0, "log2_effect"] > 0.5 and table.loc[0, "z"] > 3
+    assert table.loc[0, "q"] == table.loc[0, "p"]  # one tested row: the decoy is no test
+    assert table.loc[1, ["strength", "log2_effect", "z", "p_label", "p_pair", "p", "q"]].isna().all()
+    assert table.loc[1, "ligand_upper"] == pytest.approx(1 - 0.05 ** (1 / 40))
+
+
+def test_pair_null_uses_matched_genes_and_never_axis_genes():
+    x, symbols, masks = random_sample()
+    sample = sample_of(x, symbols, masks)
+    overall = x.sum(axis=0)[np.argsort(symbols)]
+    candidates = np.flatnonzero((overall > 0) & np.char.startswith(np.sort(symbols), "B"))
+    candidates = candidates[np.argsort(overall[candidates], kind="stable")]
+    drawn = ct.matched_genes(overall, candidates, "LIG", 100.0, "ligand", width=20, n=500, seed=0)
+    nearest = candidates[
+        np.argsort(np.abs(np.searchsorted(overall[candidates], 100.0) - 0.5 - np.arange(len(candidates))))[:20]
+    ]
+    assert set(drawn) == set(nearest)
+    null = ct.pair_null(sample, [PAIR], {"LIG", "REC1", "REC2"}, 100, 50, 0)
+    assert np.isfinite(null).all()
+    nothing = ct.pair_null(sample, [PAIR], set(symbols), 100, 50, 0)
+    assert np.isnan(nothing).all()  # and then p_pair is 1, not small
+    lonely = ct.Sample(
+        sample.x[:, -5:-1],
+        sample.totals,
+        sample.genes[-5:-1],
+        sample.names,
+        sample.masks,
+        sample.ambient[-5:-1],
+        np.nan,
+        frozenset(),
+    )
+    only = ct.score_axes(lonely, [ct.Pair("X", "f", "LIG", ("REC1",), "a", "b")], OPTIONS, 0)
+    assert only["status"].tolist() == ["tested"] and only["p_pair"].tolist() == [1.0]
+
+
+def statuses(x, symbols, masks, pair=PAIR, options=OPTIONS, **kwargs):
+    table = ct.measure(sample_of(x, symbols, masks, **kwargs), [pair], options)
+    assert len(table) == 1 and table.loc[0, "reason"]
+    return table.loc[0, "status"]
+
+
+def test_every_obstacle_has_its_status():
+    x, symbols, masks = random_sample()
+    flat = np.full(len(symbols), 1 / len(symbols))
+    assert statuses(x, symbols, masks) == "tested"
+    table = ct.measure(sample_of(x, symbols, masks), [PAIR], OPTIONS, is_counts=False)
+    assert table["status"].tolist() == ["no_counts"] and table["ligand_umi"].isna().all()
+    assert (
+        statuses(x, symbols, masks, ct.Pair("X", "f", "LIG", ("REC1", "NOPE"), "a", "b"))
+        == "gene_absent_from_reference"
+    )
+    small = {**masks, "a": masks["a"] & (np.cumsum(masks["a"]) <= 19)}
+    assert statuses(x, symbols, small) == "too_few_cells"
+    silent = x.copy()
+    silent[:, 0] = 0
+    assert statuses(silent, symbols, masks) == "ligand_not_detected"
+    two = silent.copy()
+    two[np.flatnonzero(masks["a"])[:2], 0] = 50  # enough UMI, too few cells
+    assert statuses(two, symbols, masks) == "ligand_not_detected"
+    heavy = flat.copy()
+    heavy[0] = 0.9
+    assert statuses(x, symbols, masks, ambient=heavy, rate=0.5) == "ambient_not_exceeded"
+    heavy = flat.copy()
+    heavy[2] = 0.9
+    assert statuses(x, symbols, masks, ambient=heavy, rate=0.5) == "ambient_not_exceeded"
+    assert statuses(x, symbols, masks, ambient=flat, rate=0.01) == "tested"
+    deaf = x.copy()
+    deaf[masks["b"], 2] = 0  # one missing subunit is enough
+    assert statuses(deaf, symbols, masks) == "receptor_not_detected"
+
+
+def test_platelet_contamination():
+    x, symbols, masks = random_sample()
+    pair = ct.Pair("PPBP", "forward", "PPBP", ("REC1",), "a", "b")
+    assert statuses(x, symbols, masks, pair, platelet_genes=["PPBP"]) == "ligand_not_detected"  # nowhere seen
+    flagged = np.arange(len(x)) < 6
+    x[flagged, 4] = 30
+    parted = {k: m & ~flagged for k, m in masks.items()} | {"platelet": flagged}
+    assert statuses(x, symbols, parted, pair, platelet_genes=["PPBP"]) == "platelet_contamination"
+    sender = ct.Pair("T", "forward", "LIG", ("REC1",), "platelet", "b")
+    assert statuses(x, symbols, parted, sender, platelet_genes=["PPBP"]) == "platelet_contamination"
+    x[parted["a"], 4] = 30  # made by cells: platelets hold less than half of it
+    assert statuses(x, symbols, parted, pair, platelet_genes=["PPBP"]) == "tested"
+
+
+def test_ambient_is_subtracted():
+    x, symbols, masks = random_sample()
+    share = np.zeros(len(symbols))
+    share[:3] = 0.01
+    got = ct.score_axes(sample_of(x, symbols, masks, ambient=share, rate=0.1), [PAIR], OPTIONS, 0)
+    assert got.loc[0, "strength"] == pytest.approx(naive(x, symbols, masks, PAIR, ambient=1e4 * 0.1 * 0.01))
+    expected = 0.1 * 0.01 * x[masks["a"]].sum()
+    assert got.loc[0, "ligand_ambient_umi"] == pytest.approx(expected)
+
+
+def test_standard_error_agrees_with_a_bootstrap():
+    x, symbols, masks = random_sample(cells=300)
+    got = ct.score_axes(sample_of(x, symbols, masks), [ct.Pair("X", "f", "LIG", ("REC1",), "a", "b")], OPTIONS, 0)
+    rng = np.random.default_rng(0)
+    logs = []
+    for _ in range(400):
+        keep = np.concatenate([rng.choice(np.flatnonzero(masks[k]), masks[k].sum()) for k in ("a", "b")])
+        logs.append(
+            np.log2(
+                naive(
+                    x[keep],
+                    symbols,
+                    {k: m[keep] for k, m in masks.items()},
+                    ct.Pair("X", "f", "LIG", ("REC1",), "a", "b"),
+                )
+            )
+        )
+    assert got.loc[0, "log2_se"] == pytest.approx(np.std(logs), rel=0.2)
+
+
+def test_order_of_cells_and_genes_does_not_matter(tmp_path):
+    first = pd.read_parquet(build(tmp_path / "one"))
+    second = pd.read_parquet(build(tmp_path / "two", shuffle=True))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_p_is_super_uniform_under_shuffled_labels():
+    """Exact binomial tests at three levels; 600 independent pairs, labels without meaning."""
+    rng = np.random.default_rng(11)
+    p = []
+    for rep in range(20):
+        n, width = 150, 30
+        symbols = (
+            [f"L{i:02d}" for i in range(width)]
+            + [f"R{i:02d}" for i in range(width)]
+            + [f"B{i:03d}" for i in range(200)]
+        )
+        x = rng.poisson(rng.lognormal(0, 0.5, n)[:, None] * rng.gamma(1, 0.6, len(symbols))).astype(float)
+        label = rng.permutation(n) % 3
+        masks = {"a": label == 0, "b": label == 1, "platelet": np.zeros(n, bool)}
+        pairs = [ct.Pair("X", "f", f"L{i:02d}", (f"R{i:02d}",), "a", "b") for i in range(width)]
+        table = ct.score_axes(
+            sample_of(x, symbols, masks), pairs, Crosstalk(n_permutations=99, n_matched_pairs=99), rep
+        )
+        p.extend(table["p"].dropna())
+    assert len(p) > 300
+    for level in (0.05, 0.1, 0.2):
+        k = int((np.array(p) <= level).sum())
+        assert binomtest(k, len(p), level, alternative="greater").pvalue > 0.001, (level, k, len(p))
+
+
+def test_run_keeps_every_row(tmp_path):
+    table = io.read_table(build(tmp_path))
+    asked = ct.pairs_of_axes(genes.axes())
+    assert len(table) == len(asked)
+    il6 = table[
+        (table["axis"] == "IL6_classic") & (table["sender"] == "icaf") & (table["receiver"] == "malignant")
+    ].iloc[0]
+    assert il6["status"] == "tested" and il6["p"] < 0.05
+    assert set(table.loc[table["axis"].str.startswith("DECOY"), "status"]) == {"ligand_not_detected"}
+    assert not (table.loc[table["axis"] == "PPBP", "status"] == "tested").any()
+    absent = table[(table["sender"] == "endothelial") | (table["receiver"] == "endothelial")]
+    assert (absent["status"] == "too_few_cells").all()
+    assert io.read_status(tmp_path / "crosstalk.parquet").summary["n_malignant"] == 80
+
+
+def test_run_without_counts_keeps_every_row_and_says_so(tmp_path):
+    table = io.read_table(build(tmp_path, is_counts=False))
+    assert len(table) == len(ct.pairs_of_axes(genes.axes())) and set(table["status"]) == {"no_counts"}
+    assert io.read_status(tmp_path / "crosstalk.parquet").status == "no_counts"
+
+
+def test_run_without_malignant_cells_and_with_missing_gene(tmp_path):
+    table = io.read_table(build(tmp_path, malignant=False, drop=("CXCR1",), n=90))
+    cxcl8 = table[table["axis"] == "CXCL8"]
+    assert set(cxcl8.loc[cxcl8["receptor"] == "CXCR1", "status"]) == {"gene_absent_from_reference"}
+    assert (table.loc[table["receiver"] == "malignant", "status"] != "tested").all()
+
+
+def test_run_on_failed_sample(tmp_path):
+    table = io.read_table(build(tmp_path, status="unreadable", reason="truncated"))
+    assert table.empty and io.read_status(tmp_path / "crosstalk.parquet").status == "unreadable"
+
+
+def test_axes_over_patients(tmp_path):
+    paths = [
+        build(tmp_path / "p1", sample="p1", seed=1),
+        build(tmp_path / "p2", sample="p2", seed=2),
+        build(tmp_path / "p3", sample="p3", seed=3, is_counts=False),
+        build(tmp_path / "n1", sample="n1", seed=4, tissue="normal"),
+        build(tmp_path / "p4", sample="p4", seed=5, status="unreadable", reason="x"),
+    ]
+    records = [p.parent / "ingest.json" for p in paths]
+    ct.run_axes(paths, records, tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    table = io.read_table(tmp_path / "axes.tsv").set_index(["axis", "sender", "receiver"])
+    row = table.loc[("IL6_classic", "icaf", "malignant")]
+    assert row["n_patients"] == 4 and row["n_assessable"] == 2 and row["status"] == "ok"  # the normal speaks for nobody
+    assert row["effect_low"] < row["effect"] < row["effect_high"] and row["effect"] > 0
+    assert "1 no counts" in row["reason"] and "1 unreadable" in row["reason"]
+    ppbp = table.loc[("PPBP", "icaf", "malignant")]
+    assert ppbp["status"] == "ligand_not_detected" and np.isnan(ppbp["effect"]) and 0 < ppbp["max_upper_ligand"] < 0.1
+
+
+def test_axes_without_any_sample(tmp_path):
+    path = build(tmp_path / "n1", sample="n1", tissue="normal")
+    ct.run_axes([path], [path.parent / "ingest.json"], tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    assert io.read_table(tmp_path / "axes.tsv").empty
+
+
+def test_strongest_pair_is_chosen_by_strength_not_by_p():
+    rows = pd.DataFrame({
+        "patient": "p", "axis": "X", "arm": "f", "sender": "a", "receiver": "b", "ligand": ["L1", "L2"], "receptor": "R",
+        "status": "tested", "strength": [5.0, 1.0], "log2_effect": [0.5, 2.0], "log2_se": 0.1, "p": [0.2, 0.001], "q": [0.2, 0.002],
+        "ligand_upper": 1.0, "receptor_upper": 1.0,
+    })  # fmt: skip
+    rows = pd.concat([rows, rows.assign(patient="q")])
+    got = ct.summarise_axes(rows, 2, confidence=0.95, alpha=0.05, not_run={})
+    assert got.loc[0, "effect"] == pytest.approx(0.5) and got.loc[0, "n_significant"] == 0

@@ -1,0 +1,146 @@
+"""Pseudobulk sums, the paired model, enrichment, and what happens when there is too little."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import record_of
+from nicheloop import enrich, genes, io
+from nicheloop.config import Enrich
+from small_tumour import build
+
+OPTIONS = Enrich(n_permutations=200)
+
+
+def pseudobulk(folder, options=OPTIONS, **kwargs):
+    build(folder, run=False, **kwargs)
+    enrich.run_pseudobulk(
+        folder / "counts.h5ad", folder / "csc.parquet", folder / "tam.parquet", folder / "pb.parquet", options=options
+    )
+    return folder / "pb.parquet"
+
+
+def test_pseudobulk_sums(tmp_path):
+    path = pseudobulk(tmp_path)
+    table = io.read_table(path)
+    assert set(table["state"]) == {"m_csc_m_csc", "m_csc_other"}  # no M1-like macrophage: that contrast is left out
+    counts, csc = io.Counts(tmp_path / "counts.h5ad"), io.read_table(tmp_path / "csc.parquet")
+    for side in ("m_csc", "other"):
+        ids = csc.loc[csc["csc_state"] == side, "cell_id"]
+        got = table[table["state"] == f"m_csc_{side}"].set_index("gene")
+        expected = np.asarray(counts.matrix(cells=ids).sum(axis=0)).ravel()
+        np.testing.assert_allclose(got.loc[list(counts.genes), "counts"], expected)
+        assert set(got["n_cells"]) == {len(ids)}
+    assert "0 tam_m2_m1_like" in io.read_status(path).summary["tam_m2"]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "status"),
+    [
+        ({"is_counts": False}, "no_counts"),
+        ({"malignant": False}, "too_few_cells"),
+        ({"status": "unreadable", "reason": "x"}, "unreadable"),
+    ],
+)
+def test_pseudobulk_that_cannot_answer(tmp_path, kwargs, status):
+    path = pseudobulk(tmp_path, **kwargs)
+    assert io.read_table(path).empty and io.read_status(path).status == status
+
+
+def simulated(n_patients=3, n_genes=400, effect=2.0, seed=0, name="P"):
+    """Pseudobulks of patients; the first half of the first hallmark set is up in CSC-high cells."""
+    rng = np.random.default_rng(seed)
+    hallmark = genes.hallmark()
+    first = sorted(hallmark)[0]
+    symbols = sorted(
+        {*hallmark[first][:60], "CD44", "CD24", *[g for s in sorted(hallmark)[1:4] for g in hallmark[s][:100]]}
+    )[:n_genes]
+    mean = rng.gamma(1.0, 100, len(symbols)) + 20
+    fold = np.where(np.isin(symbols, hallmark[first][:60]), effect, 1.0)
+    rows = []
+    for i in range(n_patients):
+        own = mean * rng.lognormal(0, 0.5, len(symbols))
+        for side, factor in (("m_csc", fold), ("other", np.ones(len(symbols)))):
+            rows.append(pd.DataFrame({
+                "contrast": "m_csc", "state": f"m_csc_{side}", "n_cells": 20, "gene": symbols,
+                "counts": rng.poisson(own * factor * rng.gamma(30, 1 / 30, len(symbols))).astype(float), "patient": f"{name}_{i}-x",
+            }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True), first, dict(zip(symbols, fold, strict=True))
+
+
+def test_contrast_finds_planted_genes_and_set():
+    rows, first, fold = simulated(6)
+    de, sets = enrich.contrast_tables(rows, "m_csc", genes.hallmark(), OPTIONS, 0)
+    assert set(de["status"]) == {"ok"} and de["n_patients"].unique().tolist() == [6]
+    planted = de["gene"].map(fold) > 1
+    assert de.loc[planted, "log2_fold_change"].median() == pytest.approx(1.0, abs=0.3)
+    assert de.loc[~planted, "log2_fold_change"].median() == pytest.approx(0.0, abs=0.3)
+    assert de.loc[planted, "q"].median() < 0.05 < de.loc[~planted, "q"].median()
+    top = sets.sort_values("nes").iloc[-1]
+    assert top["gene_set"] == first and top["p"] >= 1 / 201
+    assert sets["reason"].str.contains("CD24, CD44").all()
+    assert not sets["leading_edge"].str.contains(r"(?:^|;)CD(?:44|24)(?:;|$)").any()
+    again = enrich.contrast_tables(rows.sample(frac=1, random_state=1), "m_csc", genes.hallmark(), OPTIONS, 0)
+    pd.testing.assert_frame_equal(de, again[0])  # the order of the rows does not matter
+    pd.testing.assert_frame_equal(sets, again[1])
+
+
+def test_defining_genes_leave_sets_and_ranking():
+    ranking = pd.Series(np.linspace(3, -3, 60), index=[f"G{i:02d}" for i in range(60)])
+    sets = {"big": [f"G{i:02d}" for i in range(20)], "small": [f"G{i:02d}" for i in range(12)], "empty": ["NOPE"]}
+    got = enrich.enrichment(ranking, sets, [f"G{i:02d}" for i in range(4)], OPTIONS, 0)
+    assert got["gene_set"].tolist() == ["big"] and got["size"].tolist() == [
+        16
+    ]  # 'small' fell to 8, below the smallest size
+    assert got["nes"].iloc[0] > 1
+    assert enrich.enrichment(ranking, {"none": ["X"]}, [], OPTIONS, 0).empty
+
+
+def test_wide_keeps_paired_patients_and_shared_genes():
+    rows, _, _ = simulated(3, 50)
+    rows = rows[~((rows["patient"] == "P_2-x") & (rows["state"] == "m_csc_other"))]  # one side only
+    rows = rows[~((rows["patient"] == "P_0-x") & (rows["gene"] == "CD44"))]  # a reference without the gene
+    counts, metadata = enrich.wide(rows, "m_csc", 10)
+    assert (
+        metadata["patient"].tolist() == ["p0", "p0", "p1", "p1"] and metadata["state"].tolist() == ["high", "low"] * 2
+    )
+    assert "CD44" not in counts and counts.to_numpy().min() >= 0
+
+
+def cohort(folder, n, options=OPTIONS, tissue=None):
+    rows, _, _ = simulated(n)
+    paths, records = [], []
+    for i, (_, part) in enumerate(rows.groupby("patient")):
+        path = folder / f"s{i}.parquet"
+        io.write_table(part.drop(columns="patient"), path, "pseudobulk", io.Status("pseudobulk", f"s{i}"))
+        record = folder / f"s{i}.json"
+        record.write_text(json.dumps(record_of(f"s{i}", 40, 50, tissue=tissue)))
+        paths.append(path)
+        records.append(record)
+    enrich.run_enrich(paths, records, folder / "de.tsv", folder / "enrichment.tsv", options=options, seed=0)
+    return io.read_table(folder / "de.tsv"), io.read_table(folder / "enrichment.tsv")
+
+
+def test_run_enrich(tmp_path):
+    de, sets = cohort(tmp_path, 3)
+    assert (de.loc[de["contrast"] == "m_csc", "status"] == "ok").all() and len(de) > 100
+    m2 = de[de["contrast"] == "tam_m2"]
+    assert m2["gene"].tolist() == ["-"] and m2["status"].tolist() == ["too_few_patients"]
+    assert sets.loc[sets["contrast"] == "tam_m2", "gene_set"].tolist() == ["-"]
+    assert (sets.loc[sets["contrast"] == "m_csc", "status"] == "ok").all()
+
+
+@pytest.mark.parametrize(("n", "tissue"), [(2, None), (3, "normal")])
+def test_run_enrich_with_too_few_patients(tmp_path, n, tissue):
+    de, sets = cohort(tmp_path, n, tissue=tissue)
+    assert set(de["status"]) == set(sets["status"]) == {"too_few_patients"} and len(de) == len(sets) == 2
+    assert de["reason"].str.contains("3 are needed").all()
+
+
+def test_run_enrich_without_a_gene_that_is_counted_enough(tmp_path):
+    de, _ = cohort(tmp_path, 3, options=Enrich(min_counts=10**9))
+    assert de["status"].tolist() == ["too_few_genes", "too_few_patients"]

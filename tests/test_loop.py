@@ -1,0 +1,297 @@
+"""The loop: response contrast, arms, coupling swap, what may be said, circularity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy.stats import binomtest
+
+from nicheloop import crosstalk as ct
+from nicheloop import io, loop
+from nicheloop.config import Loop
+from small_tumour import FEW, build, inputs
+
+OPTIONS = Loop(n_bootstrap=60, n_swaps=499)
+DRAW = {"n_permutations": 199, "n_bootstrap": 60, "confidence": 0.95}
+
+
+def test_stratified_difference_is_the_coefficient_of_a_regression_with_strata():
+    rng = np.random.default_rng(0)
+    strata, label = rng.integers(0, 4, 200), rng.random(200) < 0.3
+    y = strata + 0.5 * label + rng.normal(size=200)
+    got = loop.stratified_difference(y, label, strata, **DRAW, seed=0)
+    fit = sm.OLS(y, np.column_stack([label, pd.get_dummies(strata)]).astype(float)).fit()
+    assert got.effect == pytest.approx(fit.params[0])
+    assert got.low < got.effect < got.high
+    assert (got.high - got.low) / (2 * 1.96) == pytest.approx(fit.bse[0], rel=0.4)
+    assert got.z == pytest.approx(fit.tvalues[0], rel=0.25)
+
+
+def test_strata_alone_are_no_effect_and_p_is_super_uniform():
+    rng = np.random.default_rng(1)
+    p = []
+    for seed in range(300):
+        strata = rng.integers(0, 3, 60)
+        label = rng.random(60) < (strata + 1) / 5  # label and read-out both follow the stratum, and nothing else
+        got = loop.stratified_difference(
+            5.0 * strata + rng.normal(size=60),
+            label,
+            strata,
+            n_permutations=99,
+            n_bootstrap=2,
+            confidence=0.95,
+            seed=seed,
+        )
+        p.append(got.p)
+    for level in (0.05, 0.2):
+        k = int((np.array(p) <= level).sum())
+        assert binomtest(k, len(p), level).pvalue > 0.001, (level, k)
+
+
+def test_no_common_stratum():
+    assert (
+        loop.stratified_difference(np.ones(4), np.array([1, 1, 0, 0], bool), np.array([0, 0, 1, 1]), **DRAW, seed=0)
+        is None
+    )
+
+
+def tumour(n_high=60, n_low=90, shift=1.0, stress=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    high = np.arange(n_high + n_low) < n_high
+    s = rng.normal(size=len(high)) + stress * high
+    return pd.DataFrame({
+        "csc_state": np.where(high, "m_csc", "other"), "clone": 1.0, "n_counts": rng.lognormal(9, 0.4, len(high)),
+        "z_STAT3_core": s * (stress > 0) + shift * high + rng.normal(size=len(high)), "z_STRESS": s, "z_IFN": rng.normal(size=len(high)),
+    })  # fmt: skip
+
+
+def arm_b(cells, readout="STAT3_core"):
+    return loop.response_arm(cells, readout, OPTIONS, 199, 0)
+
+
+def test_response_arm():
+    found = arm_b(tumour())
+    assert found["status"] == "tested" and found["p"] == pytest.approx(1 / 200) and found["effect"] > 0.5
+    null = arm_b(tumour(shift=0.0, seed=3))
+    assert null["p"] > 0.05
+
+
+def test_response_that_is_only_stress_does_not_pass():
+    found = arm_b(tumour(shift=0.0, stress=1.5, seed=1))
+    assert found["effect"] > 0.8 and abs(found["effect_adjusted"]) < 0.5 and found["p"] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("cells", "readout", "status"),
+    [
+        (tumour(10, 20), "STAT3_core", "too_few_malignant"),
+        (tumour(10, 90), "STAT3_core", "too_few_csc"),
+        (tumour().assign(csc_state="not_assessable"), "STAT3_core", "csc_not_assessable"),
+        (tumour().assign(csc_state=None), "STAT3_core", "csc_not_assessable"),
+        (tumour().assign(z_STAT3_core=np.nan), "STAT3_core", "readout_not_measurable"),
+        (tumour().drop(columns="z_STAT3_core"), "STAT3_core", "readout_not_measurable"),
+        (tumour(), None, "no_readout"),
+    ],
+)
+def test_response_arm_obstacles(cells, readout, status):
+    found = arm_b(cells, readout)
+    assert found["status"] == status and found["reason"] and "p" not in found
+
+
+def test_response_arm_without_covariates_says_so():
+    found = arm_b(tumour().drop(columns=["z_IFN"]))
+    assert found["status"] == "tested" and "not adjusted for IFN" in found["reason"]
+
+
+def run(folder, **kwargs):
+    build(folder, run=False, **kwargs)
+    files = inputs(folder)
+    files.insert(5, folder / "scores.parquet")
+    loop.run_loop(*files, folder / "loop.parquet", options=OPTIONS, crosstalk=FEW, seed=3)
+    return folder / "loop.parquet"
+
+
+def test_run_finds_the_planted_loop(tmp_path):
+    table = io.read_table(run(tmp_path)).set_index(["axis", "arm"])
+    assert len(table) == 3 * len(loop.READOUTS)
+    il6 = table.loc["IL6_classic"]
+    assert (il6["status"] == "tested").all() and (il6["p"] < 0.05).all()
+    assert (il6["effect_low"] < il6["effect"]).all() and (il6["effect"] < il6["effect_high"]).all()
+    assert (
+        il6.loc["A", "what"] == "IL6 of icaf to IL6R+IL6ST of malignant" and "CSF1 of malignant" in il6.loc["C", "what"]
+    )
+    assert il6.loc[["A", "C"], ["niche_ligand", "response"]].notna().all(axis=None)
+    assert (table.loc["PPBP", "status"] == "not_measurable").all()
+    cxcl8 = table.loc[("CXCL8", "A")]
+    assert cxcl8["status"] == "not_measurable" and "0 CXCR1 UMI in 0 of 80 malignant cells (at most" in cxcl8["reason"]
+    assert table.loc[("TGFB1", "B"), "status"] == "no_readout"
+    unmeasured = table[table["status"] != "tested"]
+    assert unmeasured[["effect", "z", "p"]].isna().all(axis=None)  # NA, never 0
+
+
+def test_run_does_not_depend_on_the_order_of_the_files(tmp_path):
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(run(tmp_path / "a")), pd.read_parquet(run(tmp_path / "b", shuffle=True))
+    )
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "status", "arm_status"),
+    [
+        ({"is_counts": False}, "no_counts", "no_counts"),
+        ({"status": "unreadable", "reason": "truncated"}, "unreadable", "unreadable"),
+        ({"malignant": False}, "ok", "too_few_cells"),
+        ({"n": 90}, "ok", "too_few_cells"),
+        ({"drop": ("IL6",)}, "ok", "gene_absent_from_reference"),
+    ],
+)
+def test_run_that_cannot_answer(tmp_path, kwargs, status, arm_status):
+    path = run(tmp_path, **kwargs)
+    table = io.read_table(path).set_index(["axis", "arm"])
+    assert io.read_status(path).status == status
+    row = table.loc[("IL6_classic", "A")]
+    assert row["status"] == arm_status and np.isnan(row["p"]) and np.isnan(row["effect"])
+
+
+def test_forward_arm_takes_its_maximum_anew_in_every_permutation():
+    """Three interchangeable senders without effect: the best of them must not look significant more often than it should."""
+    from test_crosstalk import sample_of
+
+    rng = np.random.default_rng(5)
+    p = []
+    for rep in range(150):
+        label = rng.permutation(120) % 4
+        symbols = ["L1", "R1", *[f"B{i:03d}" for i in range(60)]]
+        x = rng.poisson(rng.gamma(1, 1, len(symbols)) + 0.5, (120, len(symbols))).astype(float)
+        masks = {k: label == i for i, k in enumerate(("a", "b", "c", "malignant"))} | {"platelet": np.zeros(120, bool)}
+        sample = sample_of(x, symbols, masks)
+        pairs = [ct.Pair("X", "f", "L1", ("R1",), s, "malignant") for s in "abc"]
+        tested = ct.test_pairs(
+            sample, pairs, [], FEW.model_copy(update={"n_permutations": 99, "n_matched_pairs": 99}), rep
+        )
+        p.append(loop.strongest_arm(sample, pairs, tested, n_bootstrap=20, confidence=0.95, seed=rep)["p"])
+    k = int((np.array(p) <= 0.1).sum())
+    assert binomtest(k, len(p), 0.1, alternative="greater").pvalue > 0.001
+
+
+# ------------------------------------------------------------------------------------------------------------- cohort
+def swap(a, b, strata, seed=0, **kwargs):
+    return loop.coupling_swap(
+        np.array(a), np.array(b), strata, min_stratum=4, n_swaps=kwargs.get("n_swaps", 199), seed=seed
+    )
+
+
+def test_coupling_swap_has_power_on_planted_coupling_and_is_uniform_without():
+    rng = np.random.default_rng(8)
+    strata = ["er in a"] * 11 + ["tnbc in a"] * 8
+    null, planted = [], []
+    for seed in range(200):
+        a = rng.normal(size=19) + 3.0 * (np.arange(19) < 11)  # subtypes differ in both factors: no coupling within them
+        b = rng.normal(size=19) + 3.0 * (np.arange(19) < 11)
+        null.append(swap(a, b, strata, seed).p)
+        planted.append(swap(a, 0.8 * a + 0.6 * rng.normal(size=19), strata, seed).p)
+    for level in (0.05, 0.2, 0.5):
+        k = int((np.array(null) <= level).sum())
+        assert binomtest(k, 200, level).pvalue > 0.001, (level, k)
+    assert np.mean(np.array(planted) <= 0.05) > 0.85
+
+
+def test_coupling_swap_value_and_strata():
+    got = swap([1, 2, 3, 4, np.nan, 9], [2, 4, 6, 8, 1, 9], ["er"] * 5 + ["tnbc"])
+    assert got.value == pytest.approx(1.0) and got.n == 4 and got.strata == "er: 4; tnbc: 1 (too small)"
+    unknown = swap([1, 2, 3, 4], [1, 2, 3, 4], ["unknown_subtype"] * 4)
+    assert np.isnan(unknown.p) and unknown.strata == "unknown_subtype: 4 (not swapped)"
+    assert np.isnan(swap([np.nan], [1.0], ["er"]).value)
+    assert swap([1, 1, 1, 1], [1, 2, 3, 4], ["er"] * 4).p == 1.0  # a constant factor couples with nothing
+    assert loop.stratum({"subtype": "ER+", "dataset": None}) == "unknown_dataset"
+
+
+def arms(p=(0.01, 0.01, 0.01), status=("tested",) * 3, ligand=1.0, response=1.0):
+    rows = []
+    for axis in loop.READOUTS:
+        for arm, value, s in zip("ABC", p, status, strict=True):
+            ok = s == "tested"
+            rows.append({"axis": axis, "arm": arm, "what": "-", "status": s, "reason": "why", "p": value if ok else np.nan,
+                         "z": 3.0 if ok else np.nan, "effect": 1.0 if ok else np.nan,
+                         "niche_ligand": ligand if arm != "B" else np.nan, "response": response if arm != "B" else np.nan})  # fmt: skip
+    return loop._table(rows)
+
+
+def cohort(n, coupled=True, seed=0, **kwargs):
+    rng = np.random.default_rng(seed)
+    tables, records = {}, {}
+    for i in range(n):
+        a = rng.normal()
+        tables[f"p{i:02d}"] = arms(ligand=a, response=a if coupled else rng.normal(), **kwargs)
+        records[f"p{i:02d}"] = {"sample": f"s{i:02d}", "subtype": "TNBC", "dataset": "d"}
+    return loop.summarise_loop(tables, records, OPTIONS, 0)
+
+
+def test_verdicts():
+    rows = arms((0.01, 0.2, 0.03))
+    got = loop.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
+    assert got["verdict"] == "not present" and got["p"] == 0.2 and "B" in got["reason"]
+    rows = arms(status=("tested", "too_few_csc", "tested"))
+    got = loop.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
+    assert (
+        got["verdict"] == "not assessable"
+        and got["status"] == "arm_b_too_few_csc"
+        and np.isnan(got["p"])
+        and np.isnan(got["score"])
+    )
+
+
+def test_cohort_wording():
+    _, big = cohort(12)
+    assert big["wording"].str.contains("consistent with a loop").all()
+    _, uncoupled = cohort(12, coupled=False, seed=3)
+    assert uncoupled["wording"].str.contains("not stronger than between swapped patients").all()
+    _, few = cohort(9)
+    assert (few["status"] == "too_few_patients").all() and few["wording"].str.startswith("No statement").all()
+    _, absent = cohort(12, p=(0.5, 0.5, 0.5))
+    assert absent["wording"].str.contains("no statement about a loop").all()
+    patients, none = cohort(12, status=("tested", "too_few_csc", "tested"))
+    assert (none["status"] == "not_assessable").all() and (patients["verdict"] == "not assessable").all()
+    for table in (big, uncoupled, few, absent, none):
+        assert not table["wording"].str.contains("drive").any()
+
+
+def test_run_cohort(tmp_path):
+    paths = [run(tmp_path / s, sample=s, seed=i, **kw) for i, (s, kw) in enumerate([
+        ("p1", {}), ("p2", {"is_counts": False}), ("n1", {"tissue": "normal"}), ("p3", {"status": "unreadable", "reason": "x"}),
+    ])]  # fmt: skip
+    records = [p.parent / "ingest.json" for p in paths]
+    loop.run_loop_cohort(paths, records, tmp_path / "loop.tsv", tmp_path / "cohort.tsv", options=OPTIONS, seed=0)
+    table, summary = io.read_table(tmp_path / "loop.tsv"), io.read_table(tmp_path / "cohort.tsv")
+    il6 = table[table["axis"] == "IL6_classic"].set_index("patient")
+    assert sorted(il6.index) == ["p1", "p2", "p3"]
+    assert il6.loc["p1", "verdict"] == "all three arms present" and il6.loc["p2", "status"] == "arm_a_no_counts"
+    assert il6.loc["p3", "status"] == "arm_a_unreadable"
+    row = summary.set_index("axis").loc["IL6_classic"]
+    assert (
+        row["n_patients"] == 3
+        and row["n_assessable"] == 1
+        and row["status"] == "too_few_patients"
+        and "unknown_subtype" in row["strata"]
+    )
+    loop.run_loop_cohort(
+        paths[2:3], records[2:3], tmp_path / "loop.tsv", tmp_path / "cohort.tsv", options=OPTIONS, seed=0
+    )
+    assert io.read_table(tmp_path / "loop.tsv").empty
+
+
+def test_sets_that_must_not_overlap_do_not():
+    table = loop.circularity()
+    clean = table[table["clean"]]
+    assert len(clean) >= 30 and set(clean["n_overlap"]) == {0}, clean[clean["n_overlap"] > 0]
+    for readout in {r for r in loop.READOUTS.values() if r} | {loop.RETURN_READOUT}:
+        against = (
+            clean.loc[(clean["set_a"] == readout) | (clean["set_b"] == readout), ["set_a", "set_b"]].to_numpy().ravel()
+        )
+        assert {"CSC call", "ligands", "receptors of the loop's axes"} <= set(against), readout
+    shown = table[table["n_overlap"] > 0]
+    assert (
+        (shown["set_a"] == "CSC call") & (shown["overlap"] == "CD44")
+    ).any()  # SPP1, MIF and HA share CD44: shown, not used

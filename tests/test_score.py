@@ -1,0 +1,98 @@
+"""Scores within compartments, and marker counts with their guards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from helpers import write_counts
+from nicheloop import config, genes, io, score, scoring
+from test_ambient import types_table
+
+OPTIONS = config.Scoring(min_cells=20)
+SIGNATURES = sorted({g for s in genes.signatures().values() for g in s.genes})
+NAMES = sorted({*SIGNATURES, *score.MARKERS, *[f"X{i}" for i in range(400)]})
+
+
+@pytest.fixture(scope="module")
+def counts() -> np.ndarray:
+    rng = np.random.default_rng(4)
+    rate = rng.gamma(0.6, 2.0, len(NAMES))
+    return rng.poisson(rate[None, :] * rng.lognormal(0, 0.3, 90)[:, None])
+
+
+def malignancy(path: Path, ids, calls) -> Path:
+    table = pd.DataFrame({"cell_id": ids, "malignancy": calls, "malignancy_status": "same_sample"})
+    for column in ("cna_value", "cna_correlation", "clone"):
+        table[column] = np.nan
+    io.write_table(table, path, "malignancy")
+    return path
+
+
+def run(tmp_path: Path, counts, types, calls, names=NAMES, record=None) -> tuple[pd.DataFrame, io.Status]:
+    path = write_counts(tmp_path, counts, names, record=record)
+    ids = io.Counts(path).cell_ids
+    cells = types_table(tmp_path / "types.parquet", ids[: len(types)], np.array(types, dtype=object))
+    calls = malignancy(tmp_path / "malignancy.parquet", ids[: len(calls)], calls)
+    out = tmp_path / "scores.parquet"
+    score.run_score(path, cells, calls, out, options=OPTIONS)
+    return io.read_table(out), io.read_status(out)
+
+
+TYPES = ["epithelial"] * 50 + ["caf"] * 30 + ["mast"] * 4 + ["unresolved"] * 6
+CALLS = ["malignant"] * 25 + ["normal"] * 25 + ["not_epithelial"] * 40
+
+
+def test_each_compartment_is_matched_alone(tmp_path, counts):
+    table, status = run(tmp_path, counts, TYPES, CALLS)
+    assert status.ok and status.summary["scored"] == ["caf", "epithelial", "malignant"]
+    assert status.summary["not_scored"] == {"mast": 4, "unresolved": 6}
+    assert table["compartment"].tolist() == ["malignant"] * 25 + ["epithelial"] * 25 + TYPES[50:]
+    z = table.filter(regex="^z_")
+    assert set(z.columns) == {f"z_{s}" for s in genes.signatures()}
+    assert z[84:].isna().all(axis=None) and z[:80].notna().all(axis=None) and z[80:].isna().all(axis=None)
+    x = io.lognormalise(sparse.csr_matrix(counts.astype(np.float32)))[:25]
+    alone = scoring.score_sets(
+        x, NAMES, {"STRESS": genes.signatures()["STRESS"].genes}, n_bins=OPTIONS.n_bins, min_genes=3, min_cells=20
+    )
+    assert np.allclose(table["z_STRESS"][:25], alone["STRESS"])
+    assert np.array_equal(table["n_counts"], counts.sum(axis=1))
+
+
+def test_marker_counts_and_guards(tmp_path, counts):
+    keep = [i for i, g in enumerate(NAMES) if g not in ("PPBP", "CXCL8")]
+    names = [NAMES[i] for i in keep] + ["IL8"]
+    matrix = np.hstack([counts[:, keep], counts[:, [NAMES.index("CXCL8")]]])
+    record = {"guards": {"CD24": "absent from reference", "CD44": "present"}}
+    table, _ = run(tmp_path, matrix, TYPES, CALLS, names, record)
+    assert [c for c in table if c.startswith("umi_")] == [f"umi_{g}" for g in score.MARKERS]
+    assert table["umi_CD24"].isna().all() and table["umi_PPBP"].isna().all()
+    assert np.array_equal(table["umi_CD44"], counts[:, NAMES.index("CD44")])
+    assert np.array_equal(table["umi_CXCL8"], counts[:, NAMES.index("CXCL8")])  # under its older name
+
+
+def test_without_a_malignancy_call_cells_keep_their_type(tmp_path, counts):
+    table, status = run(tmp_path, counts, TYPES, [])
+    assert status.ok and table["compartment"].tolist() == TYPES
+
+
+def test_values_that_are_not_counts_are_scored_without_counts(tmp_path, counts):
+    table, status = run(tmp_path, counts / 3, TYPES, CALLS, record={"is_counts": False})
+    assert status.ok and table["z_STRESS"].notna().any() and table.filter(regex="^umi_").isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("types", "record", "expected"), [
+    ([], None, "no_cells"), (TYPES, {"status": "unreadable", "reason": "why"}, "unreadable"),
+])  # fmt: skip
+def test_nothing_to_score(tmp_path, counts, types, record, expected):
+    table, status = run(tmp_path, counts, types, CALLS, record=record)
+    assert status.status == expected and table.empty
+
+
+def test_few_cells_of_one_type(tmp_path, counts):
+    table, status = run(tmp_path, counts[:10], ["t_nk"] * 10, [])
+    assert status.ok and table.filter(regex="^z_").isna().all(axis=None) and status.summary["scored"] == []

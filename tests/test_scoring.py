@@ -1,0 +1,137 @@
+"""Matched-null scores: the closed form against random draws, invariances, calibration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse, stats
+
+from nicheloop import io, scoring
+
+SETTINGS = {"n_bins": 10, "min_genes": 3, "min_cells": 5}
+
+
+@pytest.fixture(scope="module")
+def toy() -> tuple[sparse.csr_matrix, list[str]]:
+    rng = np.random.default_rng(3)
+    share = rng.gamma(0.4, 1.0, 1200)
+    share /= share.sum()
+    counts = rng.poisson(share[None, :] * rng.lognormal(8.5, 0.4, 60)[:, None])
+    return io.lognormalise(sparse.csr_matrix(counts.astype(np.float32))), [f"G{i:04d}" for i in range(1200)]
+
+
+def sets_of(genes: list[str], n: int, seed: int, size: int = 15) -> dict[str, list[str]]:
+    rng = np.random.default_rng(seed)
+    return {f"set{k}": rng.choice(genes, size, replace=False).tolist() for k in range(n)}
+
+
+def test_null_is_the_limit_of_random_draws(toy):
+    x, genes = toy
+    bins = scoring.gene_bins(x, genes, n_bins=10)
+    seen = np.flatnonzero(bins >= 0)
+    members = np.random.default_rng(0).choice(seen, 12, replace=False)
+    observed, mean, sd = scoring.matched_null(x, bins, [members])
+    dense = x.toarray().astype(float)
+    rng = np.random.default_rng(1)
+    draws = np.empty((20000, len(dense)))
+    pools = [np.setdiff1d(np.flatnonzero(bins == bins[g]), members) for g in members]
+    for d in range(len(draws)):
+        draws[d] = dense[:, [rng.choice(p) for p in pools]].mean(axis=1)
+    assert np.allclose(observed[:, 0], dense[:, members].mean(axis=1))
+    assert np.allclose(draws.mean(axis=0), mean[:, 0], atol=5 * sd.max() / np.sqrt(len(draws)))
+    assert np.allclose(draws.std(axis=0), sd[:, 0], rtol=0.05)
+
+
+def test_bins_match_mean_and_detection(toy):
+    x, genes = toy
+    bins = scoring.gene_bins(x, genes, n_bins=10, n_detection=2)
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    detected = np.asarray((x > 0).sum(axis=0)).ravel()
+    assert set(np.flatnonzero(bins < 0)) == set(np.flatnonzero(detected == 0))
+    for i in range(9):
+        here, later = np.isin(bins, (2 * i, 2 * i + 1)), np.isin(bins, (2 * i + 2, 2 * i + 3))
+        assert mean[here].max() <= mean[later].min() + 1e-9
+        assert detected[bins == 2 * i].max() <= detected[bins == 2 * i + 1].min()
+    sizes = np.bincount(bins[bins >= 0])
+    assert sizes.max() - sizes.min() <= 2
+
+
+def test_order_of_genes_and_cells_does_not_matter(toy):
+    x, genes = toy
+    sets = sets_of(genes, 6, 5)
+    z = scoring.score_sets(x, genes, sets, **SETTINGS)
+    rng = np.random.default_rng(9)
+    columns, rows = rng.permutation(x.shape[1]), rng.permutation(x.shape[0])
+    moved = scoring.score_sets(x[rows][:, columns], [genes[c] for c in columns], sets, **SETTINGS)
+    assert np.allclose(moved.to_numpy(), z.to_numpy()[rows], atol=1e-9, equal_nan=True)
+    assert list(moved.columns) == list(sets)
+
+
+def test_blocks_give_the_same_scores(toy, monkeypatch):
+    x, genes = toy
+    sets = sets_of(genes, 3, 6)
+    whole = scoring.score_sets(x, genes, sets, **SETTINGS)
+    monkeypatch.setattr(scoring, "_BLOCK", 7)
+    assert np.allclose(scoring.score_sets(x, genes, sets, **SETTINGS), whole, atol=1e-12)
+
+
+def test_random_sets_are_standard_normal(toy):
+    x, genes = toy
+    bins = scoring.gene_bins(x, genes, n_bins=10)
+    seen = [g for g, b in zip(genes, bins, strict=True) if b >= 0]
+    # 400 sets in one cell each: independent enough for a moment test with a fixed seed.
+    z = scoring.score_sets(x, genes, sets_of(seen, 400, 11, size=20), **SETTINGS).to_numpy()
+    means, sds = z.mean(axis=1), z.std(axis=1)
+    assert abs(means.mean()) < 5 / np.sqrt(400)
+    assert np.all(np.abs(means) < 6 / np.sqrt(400))
+    assert 0.9 < sds.mean() < 1.1
+    assert stats.skew(z.ravel()) < 1
+
+
+def test_a_planted_set_stands_out(toy):
+    x, genes = toy
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    chosen = np.argsort(-mean)[100:115]
+    dense = x.toarray()
+    dense[:20, chosen] += 1.0
+    z = scoring.score_sets(sparse.csr_matrix(dense), genes, {"up": [genes[i] for i in chosen]}, **SETTINGS)["up"]
+    assert z[:20].min() > z[20:].max()
+
+
+def test_not_measurable_is_nan(toy):
+    x, genes = toy
+    sets = {"two": genes[:2], "absent": ["NOPE1", "NOPE2", "NOPE3"], "fine": genes[:40]}
+    z = scoring.score_sets(x, genes, sets, **SETTINGS)
+    assert z["two"].isna().all() and z["absent"].isna().all() and z["fine"].notna().all()
+    assert scoring.score_sets(x[:4], genes, sets, **SETTINGS).isna().all(axis=None)
+    assert scoring.score_sets(x[:0], genes, sets, **SETTINGS).shape == (0, 3)
+
+
+def test_an_empty_cell_has_no_evidence(toy):
+    x, genes = toy
+    empty = sparse.vstack([x, sparse.csr_matrix((1, x.shape[1]), dtype=x.dtype)]).tocsr()
+    z = scoring.score_sets(empty, genes, {"fine": genes[:40]}, **SETTINGS)["fine"]
+    assert np.isnan(z.iloc[-1]) and z.iloc[:-1].notna().all()
+
+
+def test_undetected_members_change_nothing(toy):
+    x, genes = toy
+    wide = sparse.hstack([x, sparse.csr_matrix((x.shape[0], 4), dtype=x.dtype)]).tocsr()
+    names = [*genes, "Z1", "Z2", "Z3", "Z4"]
+    z = scoring.score_sets(
+        wide, names, {"a": genes[:30], "b": [*genes[:30], "Z1", "Z2"], "none": names[-4:]}, **SETTINGS
+    )
+    assert np.allclose(z["a"], z["b"]) and z["none"].isna().all()
+
+
+def test_aliases_are_resolved():
+    x = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (20, 60)).astype(np.float32))
+    genes = ["CXCL8", "CCN1", "CCN2", *[f"X{i}" for i in range(57)]]
+    z = scoring.score_sets(x, genes, {"new": ["CXCL8", "CCN1", "CCN2"], "old": ["IL8", "CYR61", "CTGF"]}, **SETTINGS)
+    assert np.allclose(z["new"], z["old"]) and z["new"].notna().all()
+
+
+def test_columns_must_fit(toy):
+    x, genes = toy
+    with pytest.raises(ValueError, match="unique genes"):
+        scoring.score_sets(x, [*genes[:-1], genes[0]], {}, **SETTINGS)
