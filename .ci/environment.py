@@ -24,7 +24,16 @@ def environment() -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = sorted(re.split(r"[<>=!~\[ ;]", d, maxsplit=1)[0].lower() for d in project["dependencies"])
     version = pins()
-    lines = ["name: nicheloop", "channels:", "  - conda-forge", "  - nodefaults", "dependencies:", "  - python=3.11", "  - pip", "  - pip:"]
+    lines = [
+        "name: nicheloop",
+        "channels:",
+        "  - conda-forge",
+        "  - nodefaults",
+        "dependencies:",
+        "  - python=3.11",
+        "  - pip",
+        "  - pip:",
+    ]
     return HEADER + "\n".join([*lines, *(f"      - {n}=={version[n]}" for n in names)]) + "\n"
 
 

@@ -118,8 +118,12 @@ def _run_stage(stage: Stage, args: argparse.Namespace) -> None:
 def _ingest(args: argparse.Namespace) -> None:
     from nicheloop import ingest, workflow
 
-    row = workflow.complete(json.loads(args.row) if args.row else {"sample": args.sample or Path(args.path).name, "path": args.path})
-    ingest.run_ingest(Path(args.path), Path(args.out), Path(args.record_out), row=row, options=_resolve_config(args.config).ingest)
+    row = workflow.complete(
+        json.loads(args.row) if args.row else {"sample": args.sample or Path(args.path).name, "path": args.path}
+    )
+    ingest.run_ingest(
+        Path(args.path), Path(args.out), Path(args.record_out), row=row, options=_resolve_config(args.config).ingest
+    )
 
 
 def _simulate(args: argparse.Namespace) -> None:
@@ -166,7 +170,9 @@ def _outputs(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> int:
     from nicheloop import launch
 
-    return launch.run(args.paths, Path(args.out), cores=args.cores, config=args.config, dry_run=args.dry_run, snakemake=args.snakemake)
+    return launch.run(
+        args.paths, Path(args.out), cores=args.cores, config=args.config, dry_run=args.dry_run, snakemake=args.snakemake
+    )
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -190,17 +196,23 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
 
     def add(name: str, text: str, call: Any) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=_Formatter)
+        sub = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=_Formatter
+        )
         sub.set_defaults(call=call)
         return sub
 
     run = add("run", "from files to report: each path is one sample", _run)
-    run.add_argument("paths", nargs="+", metavar="PATH", help="10x folder, .h5, .h5ad or dense table; a sample sheet; or 'demo'")
+    run.add_argument(
+        "paths", nargs="+", metavar="PATH", help="10x folder, .h5, .h5ad or dense table; a sample sheet; or 'demo'"
+    )
     run.add_argument("--out", default="results", metavar="DIR", help="folder for all results (default: results)")
     run.add_argument("--cores", type=int, default=2, metavar="N", help="processor cores to use (default: 2)")
     run.add_argument("--config", metavar="FILE", help="your config.yaml; keys left out take their defaults")
     run.add_argument("--dry-run", action="store_true", help="check everything and list the jobs; run nothing")
-    run.add_argument("--snakemake", nargs=argparse.REMAINDER, default=[], help="everything after this goes to snakemake")
+    run.add_argument(
+        "--snakemake", nargs=argparse.REMAINDER, default=[], help="everything after this goes to snakemake"
+    )
 
     sub = add("simulate", "write the demo cohort as 10x folders, with the truth beside it", _simulate)
     sub.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
@@ -219,9 +231,13 @@ def parser() -> argparse.ArgumentParser:
         for name, text in stage.files.items():
             sub.add_argument(f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help=text)
         for name, text in (stage.lists or {}).items():
-            sub.add_argument(f"--{name.replace('_', '-')}", dest=name, required=True, nargs="+", metavar="FILE", help=text)
+            sub.add_argument(
+                f"--{name.replace('_', '-')}", dest=name, required=True, nargs="+", metavar="FILE", help=text
+            )
         for name in stage.outputs:
-            sub.add_argument(f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help="file to write")
+            sub.add_argument(
+                f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help="file to write"
+            )
         _add_common(sub, seed=stage.seed)
 
     sub = add("status", "gather what every stage could and could not do", _status)
@@ -242,7 +258,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_common(sub: argparse.ArgumentParser, *, seed: bool = False) -> None:
-    sub.add_argument("--config", metavar="FILE|JSON", help="config.yaml, or JSON of the sections needed (default: defaults)")
+    sub.add_argument(
+        "--config", metavar="FILE|JSON", help="config.yaml, or JSON of the sections needed (default: defaults)"
+    )
     if seed:
         sub.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
@@ -250,7 +268,9 @@ def _add_common(sub: argparse.ArgumentParser, *, seed: bool = False) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = parser().parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S"
+    )
     logging.captureWarnings(True)
     start = time.perf_counter()
     try:

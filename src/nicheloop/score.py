@@ -1,0 +1,130 @@
+"""Gene-set scores of every cell within its own compartment, and counts of marker genes.  See docs/score.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nicheloop import io
+from nicheloop.errors import NotAssessable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from nicheloop import config
+
+# Genes whose counts later stages read one by one.
+MARKERS = (
+    "CD44", "CD24", "ALDH1A3", "ALDH1A1", "ALDH2", "ALDH1A2", "ALDH3A1", "ALDH4A1", "ALDH6A1", "ALDH7A1", "IL6",
+    "IL6R", "IL6ST", "CXCL8", "CXCR1", "CXCR2", "PPBP", "PTEN", "ERBB2", "ESR1", "PGR", "GRB7", "CD163", "MRC1",
+    "CD86", "SIGLEC1", "CCL8", "CXCR4", "EPCAM", "PTPRC",
+)  # fmt: skip
+UNRESOLVED = "unresolved"  # not a population: no compartment to be matched in
+
+
+def compartments(cell_type: NDArray[Any], malignancy: NDArray[Any]) -> NDArray[Any]:
+    """(cells,) ``malignant`` where the call says so, else the major type."""
+    called = np.asarray(malignancy, dtype=object)
+    return np.where(called == "malignant", "malignant", np.asarray(cell_type, dtype=object))
+
+
+def score_compartments(
+    x: csr_matrix,
+    genes: Sequence[str],
+    sets: Mapping[str, Sequence[str]],
+    compartment: NDArray[Any],
+    options: config.Scoring,
+) -> pd.DataFrame:
+    """Score sets in each compartment against nulls matched there; NaN where a compartment has too few cells.
+
+    Parameters
+    ----------
+    x
+        (cells, genes) log-normalised expression.
+    compartment
+        (cells,) names.
+
+    Returns
+    -------
+    DataFrame (cells, sets), z.
+    """
+    import pandas as pd
+
+    from nicheloop import scoring
+
+    # Aliases are resolved once, not once per compartment.
+    present = scoring.resolve_sets(sets, genes)
+    out = np.full((x.shape[0], len(sets)), np.nan)
+    for name in sorted(set(compartment.tolist()) - {UNRESOLVED}):
+        index = np.flatnonzero(compartment == name)
+        if len(index) >= options.min_cells:
+            out[index] = scoring.score_sets(
+                x[index],
+                genes,
+                present,
+                n_bins=options.n_bins,
+                min_genes=options.min_genes,
+                min_cells=options.min_cells,
+            ).to_numpy()
+    return pd.DataFrame(out, columns=list(sets))
+
+
+def marker_counts(counts: csr_matrix, genes: Sequence[str], guards: Mapping[str, str]) -> pd.DataFrame:
+    """Counts of `MARKERS`: (cells, markers) ``umi_<gene>``; NaN where the gene is absent or its guard says so."""
+    import pandas as pd
+
+    from nicheloop import genes as identity
+
+    lookup = {g: i for i, g in enumerate(genes)}
+    found = identity.find(list(MARKERS), genes).present
+    out = np.full((counts.shape[0], len(MARKERS)), np.nan)
+    for j, gene in enumerate(MARKERS):
+        hit = identity.find([gene], found).present
+        if hit and guards.get(gene, "present") == "present":
+            out[:, j] = counts[:, [lookup[hit[0]]]].toarray().ravel()
+    return pd.DataFrame(out, columns=[f"umi_{g}" for g in MARKERS])
+
+
+def run_score(
+    counts: str | Path, cell_types: str | Path, malignancy: str | Path, out: str | Path, *, options: config.Scoring
+) -> None:
+    """Write one sample's scores (contract ``scores``).
+
+    A matrix of values that are not counts is scored; its library sizes and marker counts are values, so they are NA.
+    """
+    import pandas as pd
+
+    from nicheloop import genes as identity
+
+    source = io.Counts(counts)
+    with io.stage_output(out, "scores", stage="score", sample=source.sample) as result:
+        source.require(counts=False)
+        cells = io.read_cells(cell_types, source.sample, columns=["cell_type"])
+        if not len(cells):
+            raise NotAssessable("no_cells", "no cell passed quality control")
+        calls = io.read_table(malignancy, columns=["cell_id", "malignancy"]).set_index("cell_id")["malignancy"]
+        # No row: the malignancy stage gave no answer for the sample.
+        called = calls.reindex(cells.index).astype("string").fillna("").to_numpy(dtype=object)
+        compartment = compartments(cells["cell_type"].to_numpy(dtype=object), called)
+        names = list(source.genes)
+        x = source.matrix(cells=cells.index)
+        sets = {f"z_{name}": s.genes for name, s in identity.signatures().items()}
+        z = score_compartments(io.lognormalise(x), names, sets, compartment, options)
+        umi = marker_counts(x, names, source.record.get("guards") or {})
+        if not source.record["is_counts"]:
+            umi[:] = np.nan
+        n_counts = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
+        head = pd.DataFrame({"cell_id": cells.index.to_numpy(), "compartment": compartment, "n_counts": n_counts})
+        result.table = pd.concat([head, z, umi], axis=1)
+        names_, sizes = np.unique(compartment.astype(str), return_counts=True)
+        scored = (sizes >= options.min_cells) & (names_ != UNRESOLVED)
+        result.summary = {
+            "n_cells": len(cells),
+            "scored": names_[scored].tolist(),
+            "not_scored": dict(zip(names_[~scored].tolist(), sizes[~scored].tolist(), strict=True)),
+        }
