@@ -48,7 +48,7 @@ def test_cells_are_those_kept_in_sample_order(built: tuple[Path, list[str], ad.A
 
 
 def test_counts_and_values_equal_the_samples(built: tuple[Path, list[str], ad.AnnData]) -> None:
-    results, samples, adata = built
+    results, _, adata = built
     assert sparse.issparse(adata.X) and sparse.issparse(adata.layers["counts"])
     for s in ("T1", "T3"):
         source = io.Counts(results / "samples" / s / "counts.h5ad")

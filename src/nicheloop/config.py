@@ -175,7 +175,7 @@ class Embed(Section):
         3, "repeats per resolution for the stability choice", unit="runs", why="enough to see an unstable one", ge=2
     )
     leiden: Literal["leidenalg", "igraph"] = option(
-        "igraph", "leiden implementation", unit="-", why="the same quality function, several times faster than leidenalg"
+        "leidenalg", "leiden implementation", unit="-", why="RBConfigurationVertexPartition; igraph is faster"
     )
     leiden_iterations: int = option(
         4, "leiden iterations; -1 runs until nothing improves", unit="iterations", why="little changes after", ge=-1
@@ -618,7 +618,7 @@ class Enrich(Section):
     )
     min_patients: int = option(3, "fewest patients with both states", unit="patients", why="a paired contrast", ge=2)
     min_counts: int = option(
-        10, "fewest counts of a gene over all pseudobulks", unit="UMI", why="PyDESeq2's usual filter", ge=1
+        10, "counts a gene must reach in half of the pseudobulks", unit="UMI", why="as edgeR's filterByExpr", ge=1
     )
     min_set: int = option(10, "smallest gene set", unit="genes", why="gseapy's usual lower bound is 15", ge=3)
     max_set: int = option(500, "largest gene set", unit="genes", why="gseapy's default", ge=10)

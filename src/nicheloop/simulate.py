@@ -106,7 +106,7 @@ KINDS: dict[str, Kind] = {
 MYELOID = ("monocyte_classical", "macrophage_pan", "cDC2")
 
 # Rates of the two states of a marker in malignant cells, UMI per 10,000 (science notes: low 0.2, high 3 and 4).
-STATES = {"CD44": (0.2, 3.5), "CD24": (0.2, 4.5), "ALDH1A3": (0.1, 4.0)}
+STATES = {"CD44": (0.2, 4.5), "CD24": (0.2, 6.5), "ALDH1A3": (0.1, 6.0)}
 # Malignant cells that are not stem-like (CD44+/CD24-): shares of -/-, -/+ and +/+.  The two markers exclude each other.
 OTHER_STATES = (0.12, 0.70, 0.18)
 ALDH_SHARE = 0.08  # of malignant cells; never in the CD44+/CD24- state

@@ -1,0 +1,287 @@
+"""Copy-number groups of cells: coherence along chromosome arms, clones and normal cells.  See docs/malignancy.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nicheloop.cnv import amplitude, left_out_mean
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from nicheloop.cnv import Bools, Floats, Ints, Layout
+
+NEIGHBOURS = 20  # genes kept together when positions are permuted: neighbours may share regulation
+
+
+def log_difference(mean: Floats, base: Floats, pseudo: float) -> Floats:
+    """(genes,) log2 ratio of two mean profiles, centred on its median; `pseudo` is added to both."""
+    ratio = np.log2((mean + pseudo) / (base + pseudo))
+    return np.asarray(ratio - np.median(ratio)) if len(ratio) else ratio
+
+
+@dataclass(frozen=True)
+class Coherence:
+    """Evidence that a group's expression follows chromosome arms.
+
+    ``ratio`` is the between-arm sum of squares over its mean when blocks of genes are shuffled along the genome (1:
+    none); ``p`` is the share of shuffles that reach it.
+    """
+
+    ratio: float
+    p: float
+
+
+def coherence(
+    difference: Floats, arms: NDArray[np.object_], *, n_permutations: int, min_genes: int, seed: int
+) -> Coherence:
+    """Test whether a difference between two groups of cells is organised by chromosome arm.
+
+    A gained or lost arm shifts most of its genes a little; a cell type's programme shifts a few genes a lot, anywhere.
+    So the squared arm means of clipped log ratios are compared with those after blocks of neighbouring genes moved.
+
+    Parameters
+    ----------
+    difference
+        (genes,) log2 ratio in genomic order.
+    arms
+        (genes,) arm of each gene.
+    n_permutations, min_genes, seed
+        Shuffles; genes an arm needs to count; seed of the shuffles.
+
+    Returns
+    -------
+    Coherence; ratio 1 and p 1 where no arm has enough genes.
+    """
+    n = len(difference)
+    starts = np.flatnonzero(np.r_[True, arms[1:] != arms[:-1]]) if n else np.array([], dtype=np.int64)
+    ends = np.r_[starts[1:], n].astype(np.int64)
+    large = (ends - starts) >= min_genes
+    starts, ends = starts[large], ends[large]
+    if len(starts) < 2:
+        return Coherence(1.0, 1.0)
+    values = np.clip(difference - np.median(difference), -1, 1)
+    values = values - values.mean()
+
+    def between(sums: Floats) -> Floats:
+        return np.asarray(((sums[..., ends] - sums[..., starts]) ** 2 / (ends - starts)).sum(axis=-1))
+
+    rng = np.random.default_rng(seed)
+    size = min(NEIGHBOURS, n)
+    n_blocks = n // size
+    index = np.argsort(rng.random((n_permutations, n_blocks)), axis=1)
+    genes = (index[:, :, None] * size + np.arange(size)).reshape(n_permutations, -1)
+    tail = np.broadcast_to(np.arange(n_blocks * size, n), (n_permutations, n - n_blocks * size))
+    shuffled = values[np.concatenate([genes, tail], axis=1)]
+    shift = rng.integers(n, size=n_permutations)
+    shuffled = np.take_along_axis(shuffled, (np.arange(n) + shift[:, None]) % n, axis=1)
+    zero = np.zeros((n_permutations, 1))
+    null = between(np.concatenate([zero, np.cumsum(shuffled, axis=1)], axis=1))
+    observed = float(between(np.r_[0.0, np.cumsum(values)]))
+    scale = float(null.mean())
+    if scale <= 0:
+        return Coherence(1.0, 1.0)
+    return Coherence(observed / scale, (1 + int((null >= observed * (1 - 1e-12)).sum())) / (1 + n_permutations))
+
+
+def lineage_genes(difference: Floats, chromosomes: NDArray[np.object_], window: int, n_mads: float) -> Bools:
+    """Genes that stand out from their genomic neighbours: a cell type's own genes, not copy number.
+
+    Parameters
+    ----------
+    difference
+        (genes,) log2 ratio of epithelium to reference in genomic order.
+    chromosomes
+        (genes,) chromosome (or arm) of each gene.
+    window, n_mads
+        Genes of the running median; distance from it, in scaled MAD, that makes a gene stand out.
+
+    Returns
+    -------
+    (genes,) True where the gene stands out.
+    """
+    from scipy.ndimage import median_filter
+
+    local = np.zeros(len(difference))
+    for name in dict.fromkeys(chromosomes):
+        here = chromosomes == name
+        local[here] = median_filter(difference[here], size=min(window, int(here.sum())), mode="nearest")
+    rest = difference - local
+    spread = 1.4826 * float(np.median(np.abs(rest))) if len(rest) else 0.0
+    return np.asarray(np.abs(rest) > n_mads * spread) if spread > 0 else np.zeros(len(rest), dtype=bool)
+
+
+def two_means(values: Floats) -> Bools:
+    """(n,) the upper group of the split into two that leaves the least sum of squares (exact, one dimension)."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order].astype(np.float64)
+    n = len(ordered)
+    if n < 2 or ordered[0] == ordered[-1]:
+        return np.zeros(n, dtype=bool)
+    left = np.arange(1, n)
+    total = np.cumsum(ordered)
+    gain = total[:-1] ** 2 / left + (total[-1] - total[:-1]) ** 2 / (n - left)
+    gain[ordered[1:] == ordered[:-1]] = -np.inf
+    return np.asarray(values > ordered[int(np.argmax(gain))])
+
+
+def mixture_side(values: Floats, upper: Bools, n_rounds: int = 50) -> Bools:
+    """(n,) upper of two Gaussians of one variance, fitted by EM from a first split; their weights move the border."""
+    if upper.all() or not upper.any() or float(values.std()) == 0:
+        return upper
+    share = upper.astype(np.float64)
+    for _ in range(n_rounds):
+        weight = np.clip(share.mean(), 1e-9, 1 - 1e-9)
+        high, low = (share * values).mean() / weight, ((1 - share) * values).mean() / (1 - weight)
+        spread = (share * (values - high) ** 2 + (1 - share) * (values - low) ** 2).mean()
+        if spread <= 0:
+            break
+        log_odds = np.log(weight / (1 - weight)) + (high - low) / spread * (values - (high + low) / 2)
+        share = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+    return np.asarray(share > 0.5)
+
+
+def refine(profiles: Floats, upper: Bools, n_rounds: int = 10) -> Bools:
+    """Move cells between two groups along the difference of their mean profiles until none moves.
+
+    Parameters
+    ----------
+    profiles
+        (cells, windows).
+    upper
+        (cells,) first split.
+
+    Returns
+    -------
+    (cells,) the split reached; a cell never counts in the means it is compared with.
+    """
+    values = profiles.astype(np.float64)
+    for _ in range(n_rounds):
+        if min(upper.sum(), (~upper).sum()) < 2:
+            break
+        axis = left_out_mean(values, upper) - left_out_mean(values, ~upper)
+        middle = (left_out_mean(values, upper) + left_out_mean(values, ~upper)) / 2
+        square = (axis**2).sum(axis=1)
+        score = np.divide(((values - middle) * axis).sum(axis=1), square, out=np.zeros(len(values)), where=square > 0)
+        moved = mixture_side(score, upper)
+        if (moved == upper).all():
+            break
+        upper = moved
+    return upper
+
+
+def components(profiles: Floats, n: int) -> Floats:
+    """(cells, n) scores on the leading principal components, exact, from the windows' covariance."""
+    centred = profiles.astype(np.float64) - profiles.mean(axis=0, dtype=np.float64)
+    if len(centred) < centred.shape[1]:  # the smaller of the two products
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :n])
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(centred @ vectors[:, ::-1][:, :n])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the tests of arm coherence need: shuffles, seed, smallest arm, running window and cut for lineage genes."""
+
+    n_permutations: int
+    min_arm_genes: int
+    window: int
+    lineage_mads: float
+    seed: int
+    pseudo: float = 0.02  # log1p counts per 10,000: tames the ratio of genes seen in few cells
+
+
+def arm_evidence(
+    mean: Floats, base: Floats, where: Layout, settings: Settings, shift: dict[str, float] | None = None
+) -> Coherence:
+    """Arm coherence of the difference between two groups' mean expression, lineage genes left out.
+
+    Parameters
+    ----------
+    mean, base
+        (genes,) mean log-normalised expression, all columns of the matrix.
+    where
+        Genes in genomic order.
+    settings
+        See `Settings`.
+    shift
+        log2 shift to add to the genes of an arm: what would be seen if the group carried that change.
+    """
+    difference = log_difference(mean[where.columns], base[where.columns], settings.pseudo)
+    for arm, value in (shift or {}).items():
+        difference = difference + np.where(where.arms == arm, value, 0.0)
+    keep = ~lineage_genes(difference, where.arms, settings.window, settings.lineage_mads)
+    return coherence(
+        difference[keep],
+        where.arms[keep],
+        n_permutations=settings.n_permutations,
+        min_genes=settings.min_arm_genes,
+        seed=settings.seed,
+    )
+
+
+def arm_means(mean: Floats, base: Floats, where: Layout, settings: Settings) -> tuple[Floats, Ints]:
+    """(arms,) mean clipped log2 difference and number of genes of each arm, arms in sorted order."""
+    difference = np.clip(log_difference(mean[where.columns], base[where.columns], settings.pseudo), -1, 1)
+    _, arm, n = np.unique(where.arms.astype(str), return_inverse=True, return_counts=True)
+    return np.bincount(arm, weights=difference) / n, n
+
+
+def split_groups(
+    x: sparse.csr_matrix,
+    profiles: Floats,
+    first: Floats,
+    where: Layout,
+    *,
+    settings: Settings,
+    min_cells: int,
+    max_p: float,
+    n_components: int = 3,
+) -> list[Ints]:
+    """Split cells into groups of different copy number, each split confirmed on genes it was not found with.
+
+    Parameters
+    ----------
+    x
+        (cells, genes) log-normalised expression.
+    profiles, first
+        (cells, windows) profiles from all genes, and from the even genes (``half(where, 0)``).
+    where
+        Genes and windows; the odd genes confirm.
+    settings, min_cells, max_p, n_components
+        Test settings; smallest group; largest p (divided by the axes tried); principal components tried.
+
+    Returns
+    -------
+    Row numbers of each group; one group if nothing could be confirmed.
+    """
+    odd = replace(where, columns=where.columns[1::2], arms=where.arms[1::2])
+    test = replace(settings, min_arm_genes=max(2, settings.min_arm_genes // 2))
+    waiting, done = [np.arange(x.shape[0])], []
+    while waiting:
+        cells = waiting.pop()
+        best: tuple[float, Bools] | None = None
+        if len(cells) >= 2 * min_cells and first.shape[1] > 1:
+            own = amplitude(
+                first[cells], np.ones(len(cells), dtype=bool)
+            )  # normal cells carry less of the group's profile
+            scores = np.column_stack([components(first[cells], n_components), own])
+            for k in range(scores.shape[1]):
+                upper = refine(first[cells], two_means(scores[:, k]))
+                if min(upper.sum(), (~upper).sum()) < min_cells:
+                    continue
+                means = [np.asarray(x[cells[side]].mean(axis=0)).ravel() for side in (upper, ~upper)]
+                found = arm_evidence(means[0], means[1], odd, test)
+                if found.p <= max_p / scores.shape[1] and (best is None or found.ratio > best[0]):
+                    best = found.ratio, upper
+        upper = np.zeros(len(cells), dtype=bool) if best is None else refine(profiles[cells], best[1])
+        if min(upper.sum(), (~upper).sum()) < min_cells:
+            done.append(cells)
+        else:
+            waiting += [cells[upper], cells[~upper]]
+    return sorted(done, key=lambda c: (-len(c), int(c[0])))

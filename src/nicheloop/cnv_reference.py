@@ -1,0 +1,161 @@
+"""What copy number is measured against: the reference ladder and the cohort's pools.  See docs/malignancy.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nicheloop import io
+from nicheloop.errors import NotAssessable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from nicheloop.cnv import Bools, Floats
+    from nicheloop.config import Malignancy
+
+REFERENCE_TYPES = ("endothelial", "pvl", "t_nk", "b_cell")  # CAFs never: they are the negative control
+NORMAL_POOL = "normal_epithelium"
+UNKNOWN_CHEMISTRY = "unknown"
+NOT_NULL = ("epithelial", "caf", "unresolved", "erythrocyte", "platelet")  # never stand for normal cells
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pooled expression: (genes,) mean log1p counts per 10,000, NaN where not measured, and the cells pooled."""
+
+    mean: Floats
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Rung of the reference ladder: pooled mean (None: the sample's own cells), and the cells that set the cuts."""
+
+    rung: str
+    mean: Floats | None
+    null: Bools
+
+
+def choose_reference(
+    types: NDArray[np.object_], pools: dict[str, Pool], chemistry: str | None, options: Malignancy
+) -> Reference:
+    """First rung of the ladder that holds.
+
+    Parameters
+    ----------
+    types
+        (cells,) major type of every kept cell of the sample.
+    pools
+        Pools of the cohort by name, ``chemistry:<name>`` and ``normal_epithelium``, in the sample's gene order.
+    chemistry
+        Chemistry of the sample; None is the group ``unknown``.
+
+    Raises
+    ------
+    NotAssessable
+        ``insufficient_reference_cells``: no rung holds, or too few normal cells to hold the error rate against.
+    """
+    own = np.isin(types, REFERENCE_TYPES)
+    n, few = int(own.sum()), options.few_reference_cells
+    if n >= options.min_reference_cells:
+        return Reference("same_sample", None, own)
+    if n >= few:
+        return Reference("few_reference_cells", None, own)
+    name = f"chemistry:{chemistry or UNKNOWN_CHEMISTRY}"
+    same = pools.get(name)
+    others = [p for k, p in pools.items() if k not in (name, NORMAL_POOL)]
+    normal = pools.get(NORMAL_POOL)
+    reason = f"{n} reference cells (endothelial, PVL, T/NK, B) in the sample, {few} needed"
+    if same is not None and same.n_cells >= options.min_reference_cells:
+        rung, mean = "pooled_same_chemistry", same.mean
+    elif sum(p.n_cells for p in others) >= options.min_reference_cells:
+        rung, mean = "reference_other_chemistry", _pooled(others)
+    elif normal is not None and normal.n_cells >= options.min_reference_cells:
+        rung, mean = "reference_other_chemistry", normal.mean
+    else:
+        raise NotAssessable(
+            "insufficient_reference_cells", f"{reason}, and no pool of {options.min_reference_cells} cells"
+        )
+    null = own | ~np.isin(types, NOT_NULL)
+    if int(null.sum()) < few:
+        raise NotAssessable(
+            "insufficient_reference_cells",
+            f"{reason}; there is a pooled reference, but only {int(null.sum())} normal cells of the sample to set cuts",
+        )
+    return Reference(rung, mean, null)
+
+
+def _pooled(pools: list[Pool]) -> Floats:
+    """(genes,) mean over pools weighted by cells, pools without the gene left out."""
+    means = np.array([p.mean for p in pools])
+    weights = np.array([p.n_cells for p in pools], dtype=np.float64)[:, None] * np.isfinite(means)
+    total = weights.sum(axis=0)
+    return np.asarray(np.divide(
+        (np.nan_to_num(means) * weights).sum(axis=0), total, out=np.full(means.shape[1], np.nan), where=total > 0
+    ))
+
+
+def mean_of(x: sparse.csr_matrix, cells: Bools) -> Floats:
+    """(genes,) mean over some cells."""
+    return np.asarray(x[np.flatnonzero(cells)].mean(axis=0), dtype=np.float64).ravel()
+
+
+def reference_mean(x: sparse.csr_matrix, types: NDArray[np.object_], cells: Bools, min_cells: int) -> Floats:
+    """(genes,) mean of the type means: no lineage outvotes the others.  Types below `min_cells` are pooled into one."""
+    names = [t for t in np.unique(types[cells].astype(str)) if (cells & (types == t)).sum() >= min_cells]
+    rows = [mean_of(x, cells & (types == t)) for t in names]
+    rest = cells & ~np.isin(types, names)
+    if rest.sum() >= min_cells or not rows:
+        rows.append(mean_of(x, rest))
+    return np.asarray(np.mean(rows, axis=0))
+
+
+def read_pools(path: str | Path, symbols: NDArray[np.object_]) -> dict[str, Pool]:
+    """Pools of ``cohort/cnv_reference.parquet`` in the gene order of a sample."""
+    table = io.read_table(path)
+    return {
+        str(name): Pool(
+            part.set_index("gene")["mean_lognorm"].reindex(symbols).to_numpy(dtype=np.float64),
+            int(part["n_cells"].max()),
+        )
+        for name, part in table.groupby("pool")
+    }
+
+
+def run_cnv_reference(profiles: list[Path], records: list[Path], out: str | Path) -> None:
+    """Pool reference and normal epithelial expression over samples, per chemistry.
+
+    Parameters
+    ----------
+    profiles, records
+        ``profiles.parquet`` and ``ingest.json`` of each sample, in the same order.
+    out
+        ``cohort/cnv_reference.parquet``.
+    """
+    import pandas as pd
+
+    parts = []
+    for profile, path in zip(profiles, records, strict=True):
+        record = path if isinstance(path, dict) else io.read_json(path)
+        table = io.read_table(profile, columns=["gene", "cell_type", "n_cells", "mean_lognorm"])
+        pools = [(f"chemistry:{record.get('chemistry') or UNKNOWN_CHEMISTRY}", list(REFERENCE_TYPES))]
+        if record.get("tissue") == "normal":
+            pools.append((NORMAL_POOL, ["epithelial"]))
+        for pool, kinds in pools:
+            rows = table[table["cell_type"].isin(kinds)]
+            if len(rows):
+                rows = rows.assign(weighted=rows["n_cells"].astype(float) * rows["mean_lognorm"].astype(float))
+                sums = rows.groupby("gene", sort=False)[["n_cells", "weighted"]].sum().reset_index()
+                parts.append(sums.assign(pool=pool, n_samples=1))
+    with io.stage_output(out, "cnv_reference", stage="cnv_reference") as result:
+        if not parts:
+            raise NotAssessable("no_reference_cells", "no sample has reference cells or normal epithelium to pool")
+        pooled = pd.concat(parts).groupby(["pool", "gene"])[["n_cells", "weighted", "n_samples"]].sum().reset_index()
+        pooled["mean_lognorm"] = pooled["weighted"] / pooled["n_cells"]
+        result.table = pooled.drop(columns="weighted")
+        result.summary = {str(k): int(v) for k, v in pooled.groupby("pool")["n_cells"].max().items()}

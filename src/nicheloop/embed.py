@@ -1,0 +1,478 @@
+"""Variable genes, principal components, integration, neighbours, clusters and the map.  See docs/embed.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from nicheloop import io, moments, neighbors
+from nicheloop.errors import NotAssessable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    from nicheloop.config import Embed
+
+# dying cells, ribosome content and clonotypes would each become components of their own
+EXCLUDED = (moments.MITO, moments.RIBO, moments.VARIABLE_REGION)
+
+
+# ----------------------------------------------------------------------------------------------- variable genes
+def excluded(genes: Iterable[str]) -> np.ndarray:
+    """(genes,) mask of mitochondrial, ribosomal protein and immunoglobulin / T-cell-receptor variable-region genes."""
+    return np.array([any(p.fullmatch(g) for p in EXCLUDED) for g in genes], dtype=bool)
+
+
+def top_genes(dispersion: np.ndarray, n_top: int) -> np.ndarray:
+    """(genes,) mask of the `n_top` highest values, ties with the last one included; NaN never."""
+    known = dispersion[~np.isnan(dispersion)]
+    if len(known) == 0 or n_top < 1:
+        return np.zeros(len(dispersion), dtype=bool)
+    cut = np.sort(known)[::-1][min(n_top, len(known)) - 1]
+    return np.asarray(np.nan_to_num(dispersion, nan=-np.inf) >= cut)
+
+
+def variable_genes(samples: Sequence[pd.DataFrame], *, n_top: int, n_bins: int = 20) -> pd.DataFrame:
+    """Choose genes that vary within samples (never between them).
+
+    Per sample: dispersion normalised within bins of the mean, the `n_top` highest are variable there.  Over samples:
+    genes ranked by the number of samples in which they are variable, then by the mean normalised dispersion, then by
+    name.  As ``scanpy.pp.highly_variable_genes(flavor="seurat", n_top_genes=n_top, batch_key="sample")``; a gene
+    without counts in a sample, or absent from its matrix, counts as 0 there.
+
+    Parameters
+    ----------
+    samples
+        Moments tables (``gene``, ``n_positive``, ``mean``, ``variance``) of samples with at least two cells.
+    n_top
+        Genes wanted.
+    n_bins
+        Bins of the mean.
+
+    Returns
+    -------
+    (union of genes,) table of the contract "hvg", sorted by gene.
+    """
+    import pandas as pd
+
+    genes = np.array(sorted(set().union(*(s["gene"] for s in samples))), dtype=object)
+    position = {g: i for i, g in enumerate(genes)}
+    out = excluded(genes)
+    mean, total, known, votes = (np.zeros(len(genes)) for _ in range(4))
+    for sample in samples:
+        where = np.fromiter((position[g] for g in sample["gene"]), dtype=np.int64, count=len(sample))
+        expressed = sample["n_positive"].to_numpy(dtype=float) > 0
+        rows = where[expressed]
+        values = moments.normalised_dispersion(
+            sample["mean"].to_numpy(dtype=float)[expressed], sample["variance"].to_numpy(dtype=float)[expressed], n_bins
+        )
+        mean[rows] += sample["mean"].to_numpy(dtype=float)[expressed]
+        nan = np.isnan(values)
+        total[rows] += np.where(nan, 0.0, values)
+        seen = np.ones(len(genes), dtype=bool)
+        seen[rows[nan]] = False
+        known += seen
+        votes[rows] += top_genes(np.where(out[rows], np.nan, values), n_top)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        average = np.where(known > 0, total / known, np.nan)
+    rank = np.lexsort((np.arange(len(genes)), -np.nan_to_num(average, nan=-np.inf), -votes))
+    candidates = rank[~out[rank] & ~np.isnan(average[rank])]
+    variable = np.zeros(len(genes), dtype=bool)
+    variable[candidates[:n_top]] = True
+    return pd.DataFrame(
+        {
+            "gene": genes,
+            "mean": mean / max(len(samples), 1),
+            "dispersion_norm": average,
+            "n_samples_variable": votes.astype(int),
+            "variable": variable,
+        }
+    )
+
+
+def run_hvg(moments: Sequence[str | Path], out: str | Path, *, options: Embed) -> None:
+    """Write ``cohort/hvg.parquet`` from the moments of every sample."""
+    with io.stage_output(out, "hvg", stage="hvg") as result:
+        samples = [t for t in (io.read_table(path) for path in moments) if len(t) and t["n_cells"].iloc[0] >= 2]
+        large = [t for t in samples if t["n_cells"].iloc[0] >= options.min_cells_sample]
+        voting = large or samples
+        if not voting:
+            raise NotAssessable("no_cells", "no sample has two cells that passed quality control")
+        table = variable_genes(voting, n_top=options.n_hvg, n_bins=options.n_bins)
+        result.summary = {
+            "n_variable": int(table["variable"].sum()), "n_samples_voting": len(voting), "n_samples": len(moments),
+            "n_genes_excluded": int(excluded(table["gene"].tolist()).sum()),
+        }  # fmt: skip
+        if not table["variable"].any():
+            raise NotAssessable("no_variable_genes", "no gene varies within any sample")
+        result.table = table
+
+
+# ------------------------------------------------------------------------------------------- principal components
+def lognorm_block(x: csr_matrix, totals: np.ndarray, columns: np.ndarray, n_genes: int) -> csr_matrix:
+    """log1p of counts per 10,000 of the full library, spread over the cohort's variable genes.
+
+    Parameters
+    ----------
+    x
+        (cells, genes of the sample) counts of variable genes.
+    totals
+        (cells,) full library sizes.
+    columns
+        (genes of the sample,) their positions among the variable genes; a gene the sample lacks stays 0.
+    n_genes
+        Variable genes of the cohort.
+
+    Returns
+    -------
+    (cells, n_genes) CSR float32.
+    """
+    from scipy.sparse import csr_matrix
+
+    values = np.log1p(x.data * np.repeat(moments.size_factors(totals), np.diff(x.indptr)))
+    block = csr_matrix((values.astype(np.float32), columns[x.indices], x.indptr), shape=(x.shape[0], n_genes))
+    block.sort_indices()
+    return block
+
+
+def integrate(components: np.ndarray, samples: np.ndarray, seed: int) -> np.ndarray:
+    """(cells, components) after harmony (10.1038/s41592-019-0619-0) on the sample; the same for any number of cores."""
+    import logging
+
+    from harmonypy import run_harmony
+
+    logging.getLogger("harmonypy").setLevel(logging.WARNING)
+    n_clusters = int(np.clip(round(len(components) / 30), 1, 100))
+    fit = run_harmony(
+        components, {"sample": samples}, ["sample"], nclust=n_clusters, random_state=seed, ncores=1, verbose=False
+    )
+    return np.asarray(fit.Z_corr, dtype=np.float64)
+
+
+# ------------------------------------------------------------------------------------------------------- clusters
+def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
+    """Adjusted Rand index of two (cells,) labellings (10.1007/BF01908075); 1 if both are one cluster."""
+    from scipy.sparse import coo_matrix
+
+    table = coo_matrix((np.ones(len(a)), (a, b))).tocsr()
+    table.sum_duplicates()
+
+    def pairs(n: np.ndarray) -> float:
+        return float((n * (n - 1.0) / 2).sum())
+
+    together, rows, columns = pairs(table.data), pairs(np.bincount(a)), pairs(np.bincount(b))
+    expected = rows * columns / max(len(a) * (len(a) - 1) / 2, 1)
+    best = (rows + columns) / 2
+    return 1.0 if best == expected else (together - expected) / (best - expected)
+
+
+def by_size(labels: np.ndarray) -> np.ndarray:
+    """(cells,) the same clusters numbered from the largest; equal ones by their first cell."""
+    _, first, code, size = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    rank = np.empty(len(size), dtype=np.int64)
+    rank[np.lexsort((first, -size))] = np.arange(len(size))
+    return rank[code]
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Labels of the best repeat (cells,), and the mean pairwise adjusted Rand index of the repeats."""
+
+    labels: np.ndarray
+    stability: float
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters of the best repeat."""
+        return len(np.unique(self.labels))
+
+
+def leiden(
+    graph: csr_matrix,
+    resolution: float,
+    seeds: Sequence[int],
+    *,
+    method: Literal["leidenalg", "igraph"],
+    n_iterations: int,
+) -> Clustering:
+    """Leiden clusters (10.1038/s41598-019-41695-z) of a weighted graph, repeated with every seed.
+
+    Parameters
+    ----------
+    graph
+        (cells, cells) symmetric weights.
+    resolution
+        Of the Reichardt-Bornholdt quality with the configuration null model.
+    seeds
+        One per repeat; the repeat of the highest quality is kept, the first among equals.
+    method
+        "leidenalg", or igraph's own implementation of the same quality.
+    n_iterations
+        Negative: until nothing improves.
+    """
+    import igraph
+    from scipy.sparse import triu
+
+    upper = triu(graph, k=1).tocoo()
+    g = igraph.Graph(n=graph.shape[0], edges=np.column_stack([upper.row, upper.col]), directed=False)
+    weights = upper.data.tolist()
+    repeats, quality = [], []
+    for seed in seeds:
+        if method == "leidenalg":
+            import leidenalg
+
+            part = leidenalg.find_partition(
+                g, leidenalg.RBConfigurationVertexPartition, weights=weights, resolution_parameter=resolution,
+                n_iterations=n_iterations, seed=seed,
+            )  # fmt: skip
+            quality.append(part.quality())
+        else:
+            import random
+
+            igraph.set_random_number_generator(random.Random(seed))
+            part = g.community_leiden(
+                objective_function="modularity", weights=weights, resolution=resolution, n_iterations=n_iterations
+            )
+            igraph.set_random_number_generator(random)
+            quality.append(g.modularity(part.membership, weights=weights, resolution=resolution) if weights else 0.0)
+        repeats.append(np.asarray(part.membership, dtype=np.int64))
+    scores = [adjusted_rand(a, b) for i, a in enumerate(repeats) for b in repeats[i + 1 :]]
+    return Clustering(by_size(repeats[int(np.argmax(quality))]), float(np.mean(scores)) if scores else 1.0)
+
+
+def most_stable(clusterings: dict[float, Clustering], tolerance: float) -> float:
+    """Return the finest resolution whose stability is within `tolerance` of the best one.
+
+    One cluster is always stable: such a resolution is chosen only if all are like that.
+    """
+    several = {r: c for r, c in clusterings.items() if c.n_clusters > 1} or clusterings
+    best = max(c.stability for c in several.values())
+    return max(r for r, c in several.items() if c.stability >= best - tolerance)
+
+
+# ------------------------------------------------------------------------------------------------------------ map
+def curve(min_dist: float, spread: float = 1.0) -> tuple[float, float]:
+    """Parameters a, b of UMAP's low-dimensional similarity 1 / (1 + a d^2b) for a minimal distance."""
+    from scipy.optimize import curve_fit
+
+    x = np.linspace(0, 3 * spread, 300)
+    y = np.where(x < min_dist, 1.0, np.exp(-(x - min_dist) / spread))
+    (a, b), _ = curve_fit(lambda d, a, b: 1.0 / (1.0 + a * d ** (2 * b)), x, y)
+    return float(a), float(b)
+
+
+def _layout(
+    y: np.ndarray,
+    head: np.ndarray,
+    tail: np.ndarray,
+    every: np.ndarray,
+    n_epochs: int,
+    a: float,
+    b: float,
+    negatives: int,
+    state: np.uint64,
+) -> None:
+    """Stochastic gradient descent of UMAP's cross entropy, in place (compiled; one thread, so that it repeats)."""
+    n = y.shape[0]
+    due = every.copy()
+    for epoch in range(n_epochs):
+        alpha = 1.0 - epoch / n_epochs
+        for e in range(head.shape[0]):
+            if due[e] > epoch + 1:
+                continue
+            due[e] += every[e]
+            i, j = head[e], tail[e]
+            d0, d1 = y[i, 0] - y[j, 0], y[i, 1] - y[j, 1]
+            square = d0 * d0 + d1 * d1
+            if square > 0.0:
+                power = square**b
+                force = -2.0 * a * b * power / (square * (a * power + 1.0))
+                g0 = min(4.0, max(-4.0, force * d0)) * alpha
+                g1 = min(4.0, max(-4.0, force * d1)) * alpha
+                y[i, 0] += g0
+                y[i, 1] += g1
+                y[j, 0] -= g0
+                y[j, 1] -= g1
+            for _ in range(negatives):
+                state ^= state << np.uint64(13)
+                state ^= state >> np.uint64(7)
+                state ^= state << np.uint64(17)
+                k = np.int64((state >> np.uint64(11)) % np.uint64(n))
+                d0, d1 = y[i, 0] - y[k, 0], y[i, 1] - y[k, 1]
+                square = d0 * d0 + d1 * d1
+                if square > 0.0:
+                    force = 2.0 * b / ((0.001 + square) * (a * square**b + 1.0))
+                    y[i, 0] += min(4.0, max(-4.0, force * d0)) * alpha
+                    y[i, 1] += min(4.0, max(-4.0, force * d1)) * alpha
+
+
+_COMPILED: list[Any] = []
+
+
+def _compiled_layout() -> Any:
+    """`_layout`, compiled once per process for one signature (about a second; umap-learn's takes many)."""
+    if not _COMPILED:
+        import numba
+
+        signature = "void(f8[:,::1], i8[::1], i8[::1], f8[::1], i8, f8, f8, i8, u8)"
+        _COMPILED.append(numba.njit(signature, fastmath=False)(_layout))
+    return _COMPILED[0]
+
+
+def umap(
+    graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs: int, seed: int, negatives: int = 5
+) -> np.ndarray:
+    """Map of the cells: UMAP (arXiv:1802.03426) started from the first two components (10.1038/s41587-020-00809-z).
+
+    Parameters
+    ----------
+    graph
+        (cells, cells) weights of `neighbors.fuzzy_graph`.
+    components
+        (cells, >= 2) components the graph was built on.
+    min_dist, n_epochs, negatives
+        UMAP's options of the same meaning.
+    seed
+        Of the jitter and of the negative samples.
+
+    Returns
+    -------
+    (cells, 2) coordinates.  Fewer than five cells keep their first two components.
+    """
+    n = graph.shape[0]
+    start = np.ascontiguousarray(components[:, :2], dtype=np.float64)
+    if n < 5:
+        return start
+    rng = np.random.default_rng(seed)
+    y = start * (10.0 / max(np.abs(start).max(), 1e-12)) + rng.normal(scale=1e-4, size=start.shape)
+    edges = graph.tocoo()
+    keep = edges.data >= edges.data.max() / n_epochs
+    weights = edges.data[keep].astype(np.float64)
+    a, b = curve(min_dist)
+    _compiled_layout()(
+        np.ascontiguousarray(y), edges.row[keep].astype(np.int64), edges.col[keep].astype(np.int64),
+        weights.max() / weights, n_epochs, a, b, negatives, np.uint64(rng.integers(1, 2**63)),
+    )  # fmt: skip
+    return np.asarray(y - y.mean(axis=0))
+
+
+# ---------------------------------------------------------------------------------------------------------- stage
+@dataclass(frozen=True)
+class _Sample:
+    """One sample's kept cells, sorted by id, with their library sizes and the variable genes it has."""
+
+    data: io.Counts
+    cells: np.ndarray
+    totals: np.ndarray
+    genes: list[str]
+    columns: np.ndarray
+
+    def block(self, n_genes: int) -> csr_matrix:
+        """Log-normalised variable genes, read anew."""
+        return lognorm_block(self.data.matrix(cells=self.cells, genes=self.genes), self.totals, self.columns, n_genes)
+
+
+def _read_sample(counts: str | Path, qc: str | Path, genes: np.ndarray) -> _Sample:
+    data = io.Counts(counts)
+    table = io.read_table(qc, columns=["cell_id", "n_counts", "qc_pass"])
+    table = table[table["qc_pass"].astype(bool)].sort_values("cell_id", kind="stable")
+    have = set(data.genes)
+    columns = np.array([i for i, g in enumerate(genes) if g in have], dtype=np.int64)
+    cells = table["cell_id"].to_numpy(dtype=object)
+    return _Sample(data, cells, table["n_counts"].to_numpy(dtype=float), [str(genes[i]) for i in columns], columns)
+
+
+def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int) -> tuple[np.ndarray, np.ndarray]:
+    """(cells, components >= 2) scores and (components,) variances; each sample is read twice, none is kept."""
+
+    def blocks() -> Iterator[np.ndarray]:
+        for sample in samples:
+            yield from neighbors.dense_blocks(sample.block(n_genes))
+
+    total, sums, n = neighbors.gram(blocks(), n_genes)
+    loadings, variances = neighbors.principal_axes(total, sums, n, n_pcs)
+    centre = (sums / n) @ loadings
+    scores = np.vstack([sample.block(n_genes) @ loadings - centre for sample in samples])
+    if scores.shape[1] < 2:  # one or two cells: the map still needs two columns
+        scores = np.hstack([scores, np.zeros((len(scores), 2 - scores.shape[1]))])
+    return scores, variances
+
+
+def _map(coordinates: np.ndarray, options: Embed, seed: int) -> tuple[csr_matrix, np.ndarray]:
+    """Neighbour graph and map of (cells, components) coordinates."""
+    exact = len(coordinates) < options.exact_neighbors_below
+    graph = neighbors.fuzzy_graph(*neighbors.nearest(coordinates, options.n_neighbors, exact=exact))
+    return graph, umap(graph, coordinates, min_dist=options.umap_min_dist, n_epochs=options.umap_epochs, seed=seed)
+
+
+def run_embed(
+    counts: Sequence[str | Path],
+    qc: Sequence[str | Path],
+    hvg: str | Path,
+    out_embedding: str | Path,
+    out_clusters: str | Path,
+    *,
+    options: Embed,
+    seed: int,
+) -> None:
+    """Write ``cohort/embedding.parquet`` and ``cohort/clusters.parquet``.
+
+    Results do not depend on the order of samples, cells or genes in the input, nor on the number of cores.
+    """
+    import pandas as pd
+
+    also: dict[str, str | Path] = {"clusters": out_clusters}
+    with io.stage_output(out_embedding, "embedding", stage="embed", also=also) as result, neighbors.one_thread():
+        table = io.read_table(hvg, columns=["gene", "variable"])
+        genes = np.sort(table.loc[table["variable"].astype(bool), "gene"].to_numpy(dtype=object))
+        given = [_read_sample(c, q, genes) for c, q in zip(counts, qc, strict=True)]
+        samples = sorted((s for s in given if len(s.cells)), key=lambda s: s.data.sample)
+        if not samples:
+            raise NotAssessable("no_cells", "no cell of any sample passed quality control")
+        if len(genes) == 0:
+            status = io.read_status(hvg)
+            raise NotAssessable("no_variable_genes", status.reason or "no gene varies within any sample")
+        ids = np.concatenate([s.cells for s in samples])
+        names = np.repeat(np.array([s.data.sample for s in samples], dtype=object), [len(s.cells) for s in samples])
+        scores, variances = _components(samples, len(genes), options.n_pcs)
+
+        n_large = sum(len(s.cells) >= options.min_cells_sample for s in samples)
+        integrated = options.integrate and n_large > 1
+        coordinates = integrate(scores, names, seed) if integrated else scores
+        graph, chart = _map(coordinates, options, seed)
+        raw = _map(scores, options, seed)[1] if integrated else np.full_like(chart, np.nan)
+
+        seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
+        clusterings = {
+            r: leiden(graph, r, seeds.tolist(), method=options.leiden, n_iterations=options.leiden_iterations)
+            for r in sorted(set(options.resolutions))
+        }
+        chosen = most_stable(clusterings, options.stability_tolerance)
+
+        columns: dict[str, Any] = {"cell_id": ids, "sample": names}
+        columns |= {f"pc_{i + 1}": scores[:, i] for i in range(scores.shape[1])}
+        if integrated:
+            columns |= {f"harmony_{i + 1}": coordinates[:, i] for i in range(coordinates.shape[1])}
+        columns |= {"umap_1": chart[:, 0], "umap_2": chart[:, 1], "umap_raw_1": raw[:, 0], "umap_raw_2": raw[:, 1]}
+        # back to the order of the input: sample sheet, then file
+        wanted = np.concatenate([s.data.cell_ids for s in given])
+        order = pd.Index(ids).get_indexer(wanted)
+        order = order[order >= 0]
+        result.table = pd.DataFrame(columns).iloc[order]
+        labels: dict[str, Any] = {"cell_id": ids, "sample": names}
+        labels |= {f"leiden_{r:g}": c.labels.astype(str) for r, c in clusterings.items()}
+        labels["cluster"] = clusterings[chosen].labels.astype(str)
+        result.extra["clusters"] = pd.DataFrame(labels).iloc[order]
+        result.summary = {
+            "n_cells": len(ids), "n_samples": len(samples), "n_genes": len(genes), "n_pcs": len(variances),
+            "variance": variances[:10].round(6), "integrated": integrated,
+            "n_neighbors": min(options.n_neighbors, len(ids)),
+            "neighbors": "exact" if len(ids) < options.exact_neighbors_below else "hnsw",
+            "stability": {f"{r:g}": round(c.stability, 4) for r, c in clusterings.items()},
+            "n_clusters": {f"{r:g}": c.n_clusters for r, c in clusterings.items()}, "resolution": f"{chosen:g}",
+        }  # fmt: skip

@@ -1,0 +1,285 @@
+"""Pseudobulk contrasts between states within patients, and enrichment of their rankings.  See docs/enrich.md."""
+
+from __future__ import annotations
+
+import contextlib
+import io as text_io
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nicheloop import io
+from nicheloop.errors import NotAssessable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nicheloop.config import Enrich
+
+# contrast -> (table, column, high side, low side, genes that define the contrast)
+CONTRASTS: dict[str, tuple[str, str, str, str]] = {
+    "m_csc": ("csc", "csc_state", "m_csc", "other"),
+    "tam_m2": ("tam", "tam_class", "m2_like", "m1_like"),
+}
+WORDS = {"m_csc": ("CSC-high", "other malignant"), "tam_m2": ("M2-like", "M1-like")}
+
+
+def defining_genes(contrast: str) -> tuple[str, ...]:
+    """Genes by which the two sides were told apart: they differ by construction and are left out of every gene set."""
+    from nicheloop import genes
+
+    if contrast == "m_csc":
+        return ("CD24", "CD44")
+    signatures = genes.signatures()
+    return tuple(sorted({*signatures["M1"].genes, *signatures["M2"].genes}))
+
+
+def run_pseudobulk(counts: str | Path, csc: str | Path, tam: str | Path, out: str | Path, *, options: Enrich) -> None:
+    """Write summed counts of both sides of each contrast; too small ones are left out, and the summary says so."""
+    import pandas as pd
+
+    reader = io.Counts(counts)
+    with io.stage_output(out, "pseudobulk", stage="pseudobulk", sample=reader.sample) as result:
+        reader.require(counts=True)
+        tables = {"csc": csc, "tam": tam}
+        groups: dict[tuple[str, str], np.ndarray] = {}
+        for contrast, (source, column, high, low) in CONTRASTS.items():
+            cells = io.read_table(tables[source], columns=["cell_id", column])
+            status = io.read_status(tables[source])
+            state = cells[column].astype(object).to_numpy()
+            sides = {side: cells["cell_id"].to_numpy(dtype=object)[state == side] for side in (high, low)}
+            sizes = {f"{contrast}_{side}": len(ids) for side, ids in sides.items()}
+            if min(sizes.values()) < options.min_cells:
+                why = f" ({source}: {status.status})" if not status.ok else ""
+                said = " and ".join(f"{n} {name} cells" for name, n in sizes.items())
+                result.summary[contrast] = f"left out: {said}{why}; {options.min_cells} of each are needed"
+                continue
+            result.summary[contrast] = " and ".join(f"{n} {name} cells" for name, n in sizes.items())
+            groups.update({(contrast, side): ids for side, ids in sides.items()})
+        if not groups:
+            raise NotAssessable("too_few_cells", "; ".join(f"{k} {v}" for k, v in result.summary.items()))
+        wanted = np.unique(np.concatenate(list(groups.values())))
+        x = reader.matrix(cells=wanted)
+        indicator = np.array([np.isin(wanted, ids) for ids in groups.values()], dtype=np.float64)
+        sums = np.asarray(x.T.astype(np.float64) @ indicator.T).T
+        result.table = pd.concat(
+            [
+                pd.DataFrame(
+                    {
+                        "contrast": contrast,
+                        "state": f"{contrast}_{side}",
+                        "n_cells": len(ids),
+                        "gene": reader.genes,
+                        "counts": total,
+                    }
+                )
+                for ((contrast, side), ids), total in zip(groups.items(), sums, strict=True)
+            ],
+            ignore_index=True,
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the progress of the fits out of the log; their errors still come through."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(text_io.StringIO()),
+        contextlib.redirect_stderr(text_io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def wide(rows: pd.DataFrame, contrast: str, min_counts: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Arrange pseudobulks of one contrast for a paired fit.
+
+    Parameters
+    ----------
+    rows
+        Rows of the ``pseudobulk`` contract with a column ``patient``.
+    min_counts
+        Counts a gene must reach in at least half of the pseudobulks (one per patient).
+
+    Returns
+    -------
+    counts (pseudobulks, genes) int, and metadata with patient and state (high, low), both sorted by patient and state;
+    only patients with both states, and genes that are in every one of their samples.
+    """
+    import pandas as pd
+
+    _, _, high, low = CONTRASTS[contrast]
+    sides = {f"{contrast}_{high}": "high", f"{contrast}_{low}": "low"}
+    mine = rows[(rows["contrast"] == contrast) & rows["state"].isin(sides)]
+    mine = mine.assign(side=mine["state"].map(sides).astype(object))
+    table = mine.pivot(index=["patient", "side"], columns="gene", values="counts").sort_index()
+    both = table.index.get_level_values("patient").value_counts()
+    table = table[table.index.get_level_values("patient").isin(both.index[both == 2])]
+    table = table.dropna(axis="columns")  # a gene that one reference lacks is not zero there
+    enough = (table >= min_counts).sum() >= len(table) // 2  # half: a gene may be silent on one side
+    table = table.loc[:, enough].sort_index(axis="columns")
+    metadata = table.index.to_frame(index=False).rename(columns={"side": "state"}).astype(str)
+    # PyDESeq2 reads '_' and '-' in levels as formula syntax: neutral names
+    codes = {p: f"p{i}" for i, p in enumerate(dict.fromkeys(metadata["patient"]))}
+    metadata["patient"] = metadata["patient"].map(codes)
+    metadata.index = [f"b{i}" for i in range(len(metadata))]
+    return pd.DataFrame(
+        table.to_numpy().round().astype(np.int64), index=metadata.index, columns=list(table.columns)
+    ), metadata
+
+
+def paired_de(counts: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
+    """Fit a negative-binomial model ``~ patient + state`` with PyDESeq2 (doi:10.1093/bioinformatics/btad547).
+
+    Returns
+    -------
+    One row per gene, sorted by symbol: gene, mean_counts, log2_fold_change (high against low), statistic (Wald), p, q.
+    """
+    from pydeseq2.dds import DeseqDataSet
+    from pydeseq2.default_inference import DefaultInference
+    from pydeseq2.ds import DeseqStats
+
+    with _quiet():
+        inference = DefaultInference(n_cpus=1)
+        data = DeseqDataSet(
+            counts=counts, metadata=metadata, design="~patient + state", inference=inference, quiet=True
+        )
+        data.deseq2()
+        test = DeseqStats(data, contrast=["state", "high", "low"], inference=inference, quiet=True)
+        test.summary()
+    found = test.results_df.rename(
+        columns={
+            "baseMean": "mean_counts",
+            "log2FoldChange": "log2_fold_change",
+            "stat": "statistic",
+            "pvalue": "p",
+            "padj": "q",
+        }
+    )
+    found = found[["mean_counts", "log2_fold_change", "statistic", "p", "q"]].astype(float)
+    return found.rename_axis("gene").reset_index().sort_values("gene", ignore_index=True)
+
+
+def enrichment(
+    ranking: pd.Series, sets: Mapping[str, Sequence[str]], defining: Collection[str], options: Enrich, seed: int
+) -> pd.DataFrame:
+    """Rank-based enrichment with gseapy's prerank (doi:10.1073/pnas.0506580102, doi:10.1093/bioinformatics/btac757).
+
+    Parameters
+    ----------
+    ranking
+        Gene -> Wald statistic; NaN is left out.
+    sets
+        Gene sets; `defining` genes are taken out of them and of the ranking.
+
+    Returns
+    -------
+    One row per set of allowed size: gene_set, size, nes, p, q, leading_edge; empty where none is large enough.
+    """
+    import pandas as pd
+
+    columns = ["gene_set", "size", "nes", "p", "q", "leading_edge"]
+    ranking = ranking.dropna()
+    ranking = ranking[~ranking.index.isin(list(defining))].sort_index().sort_values(ascending=False, kind="stable")
+    available = set(ranking.index)
+    trimmed = {name: sorted(set(members) & available) for name, members in sorted(sets.items())}
+    trimmed = {name: members for name, members in trimmed.items() if options.min_set <= len(members) <= options.max_set}
+    if not trimmed:
+        return pd.DataFrame(columns=columns)
+    import gseapy
+
+    with _quiet():
+        found = gseapy.prerank(
+            rnk=ranking, gene_sets=trimmed, min_size=options.min_set, max_size=options.max_set, outdir=None,
+            no_plot=True, permutation_num=options.n_permutations, seed=seed, threads=1, verbose=False,
+        ).res2d  # fmt: skip
+    table = pd.DataFrame({
+        "gene_set": found["Term"].astype(str), "size": found["Term"].map({k: len(v) for k, v in trimmed.items()}),
+        "nes": found["NES"].astype(float), "p": found["NOM p-val"].astype(float), "q": found["FDR q-val"].astype(float),
+        "leading_edge": found["Lead_genes"].fillna("").astype(str),
+    })  # fmt: skip
+    # gseapy counts permutations without the observed one: a p of 0 cannot be meant
+    table["p"] = (table["p"] * options.n_permutations + 1) / (options.n_permutations + 1)
+    return table.sort_values("gene_set", ignore_index=True)
+
+
+def _unanswered(contrast: str, status: str, reason: str, n_patients: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    import pandas as pd
+
+    base = {"contrast": contrast, "status": status, "reason": reason}
+    de = (
+        base
+        | {"gene": "-", "n_patients": n_patients}
+        | dict.fromkeys(("mean_counts", "log2_fold_change", "statistic", "p", "q"), np.nan)
+    )
+    sets = base | {"gene_set": "-", "size": None, "nes": np.nan, "p": np.nan, "q": np.nan, "leading_edge": None}
+    return pd.DataFrame([de]), pd.DataFrame([sets])
+
+
+def contrast_tables(
+    rows: pd.DataFrame, contrast: str, sets: Mapping[str, Sequence[str]], options: Enrich, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fit one contrast over patients and rank its genes against the sets: rows of ``de`` and ``enrichment``."""
+    high, low = WORDS[contrast]
+    counts, metadata = wide(rows, contrast, options.min_counts)
+    n = int(metadata["patient"].nunique())
+    if n < options.min_patients:
+        reason = f"{n} patients have enough {high} and {low} cells; {options.min_patients} are needed"
+        return _unanswered(contrast, "too_few_patients", reason, n)
+    if counts.shape[1] < options.min_set:
+        reason = (
+            f"{counts.shape[1]} genes reach {options.min_counts} counts in half of the pseudobulks; "
+            f"{options.min_set} are needed"
+        )
+        return _unanswered(contrast, "too_few_genes", reason, n)
+    found = paired_de(counts, metadata)
+    reason = f"{high} against {low} cells, ~ patient + state, {n} patients"
+    de = found.assign(contrast=contrast, status="ok", reason=reason, n_patients=n)
+    defining = defining_genes(contrast)
+    enriched = enrichment(found.set_index("gene")["statistic"], sets, defining, options, seed)
+    if enriched.empty:
+        return de, _unanswered(contrast, "no_set", "no gene set has enough genes in the ranking", n)[1]
+    named = ", ".join(defining) if len(defining) <= 5 else f"the {len(defining)} genes of the M1 and M2 sets"
+    return de, enriched.assign(
+        contrast=contrast, status="ok", reason=f"{reason}; left out because they define the contrast: {named}"
+    )
+
+
+def run_enrich(
+    pseudobulk: Sequence[str | Path],
+    records: Sequence[str | Path],
+    out_de: str | Path,
+    out_enrichment: str | Path,
+    *,
+    options: Enrich,
+    seed: int,
+) -> None:
+    """Write differential expression and enrichment of every contrast: one primary tumour sample per patient."""
+    import pandas as pd
+
+    from nicheloop import crosstalk, genes, tables
+
+    with io.stage_output(out_de, "de", stage="enrich", also={"enrichment": out_enrichment}) as result:
+        read = {io.read_status(path).sample: io.read_table(path) for path in pseudobulk}
+        cells = {name: int(t.drop_duplicates("state")["n_cells"].sum()) for name, t in read.items()}
+        primary = crosstalk.tumour_samples([io.read_json(r) for r in records], cells)
+        parts = [read[s].assign(patient=p) for p, s in sorted(primary.items()) if s in read and len(read[s])]
+        rows = pd.concat(parts, ignore_index=True) if parts else tables.empty("pseudobulk").assign(patient="")
+        sets = genes.hallmark()
+        both = [contrast_tables(rows, contrast, sets, options, seed) for contrast in CONTRASTS]
+        result.table = _stack([de for de, _ in both])
+        result.extra["enrichment"] = _stack([enriched for _, enriched in both])
+        result.summary = {
+            c: {"status": str(de["status"].iloc[0]), "n_patients": int(de["n_patients"].iloc[0])}
+            for c, (de, _) in zip(CONTRASTS, both, strict=True)
+        }
+
+
+def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate by records: a placeholder row of NA must not decide a column's dtype."""
+    import pandas as pd
+
+    return pd.DataFrame([record for part in parts for record in part.to_dict("records")])

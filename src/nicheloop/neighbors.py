@@ -1,0 +1,221 @@
+"""Geometry of cells shared by qc and embed: principal axes, nearest neighbours, the fuzzy graph.  See docs/embed.md.
+
+Nothing here compiles at run time: scanpy's way to the same numbers spends up to a minute per process on that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+BLOCK = 2048  # rows made dense at a time
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run BLAS and faiss on one thread: sums in another order would change the last bits, and then clusters."""
+    import faiss
+    import scipy.linalg  # noqa: F401  (its BLAS must be loaded before it can be limited)
+    from threadpoolctl import threadpool_limits
+
+    before = faiss.omp_get_max_threads()
+    with threadpool_limits(limits=1):
+        faiss.omp_set_num_threads(1)
+        try:
+            yield
+        finally:
+            faiss.omp_set_num_threads(before)
+
+
+def dense_blocks(x: csr_matrix, rows: int = BLOCK) -> Iterator[np.ndarray]:
+    """Yield consecutive rows of a sparse matrix as dense float64 blocks of at most `rows`."""
+    for start in range(0, x.shape[0], rows):
+        yield x[start : start + rows].toarray().astype(np.float64)
+
+
+def gram(blocks: Iterable[np.ndarray], n_genes: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Sum what principal components need over blocks of cells.
+
+    Parameters
+    ----------
+    blocks
+        Dense (cells, genes) blocks.
+    n_genes
+        Columns of the blocks.
+
+    Returns
+    -------
+    The (genes, genes) Gram matrix X'X (upper triangle filled), the (genes,) column sums and the number of cells.
+    """
+    from scipy.linalg.blas import dsyrk
+
+    total, sums, n = np.zeros((n_genes, n_genes), order="F"), np.zeros(n_genes), 0
+    for block in blocks:
+        # the transpose of a C-ordered block is Fortran-ordered: no copy
+        total = dsyrk(1.0, block.T, beta=1.0, c=total, overwrite_c=1)
+        sums += block.sum(axis=0)
+        n += len(block)
+    return total, sums, n
+
+
+def fix_signs(loadings: np.ndarray) -> np.ndarray:
+    """Flip components so that the entry of largest size is positive; (genes, components) in and out."""
+    if loadings.size == 0:
+        return loadings
+    top = loadings[np.abs(loadings).argmax(axis=0), np.arange(loadings.shape[1])]
+    return loadings * np.where(top < 0, -1.0, 1.0)
+
+
+def principal_axes(total: np.ndarray, sums: np.ndarray, n: int, n_pcs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Exact principal components from a Gram matrix.
+
+    Parameters
+    ----------
+    total, sums, n
+        As `gram` returns them.
+    n_pcs
+        Components wanted; at most ``min(n - 1, genes)`` are given.
+
+    Returns
+    -------
+    (genes, components) loadings of unit length, largest entry positive, and the (components,) variances (n - 1),
+    in falling order.
+    """
+    from scipy.linalg import eigh
+
+    genes = len(sums)
+    k = max(0, min(n_pcs, n - 1, genes))
+    if k == 0:
+        return np.zeros((genes, 0)), np.zeros(0)
+    covariance = (total - np.outer(sums, sums / n)) / (n - 1)
+    values, vectors = eigh(covariance, lower=False, subset_by_index=[genes - k, genes - 1])
+    return fix_signs(vectors[:, ::-1]), np.maximum(values[::-1], 0.0)
+
+
+def search(x: np.ndarray, k: int, *, exact: bool = True) -> np.ndarray:
+    """(cells, k) positions of the nearest cells, themselves included, by faiss; call it within `one_thread`.
+
+    Exact by comparison with all cells, else from an HNSW index (10.1109/TPAMI.2018.2889473).
+    """
+    import faiss
+
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    index: Any = faiss.IndexFlatL2(x.shape[1]) if exact else faiss.IndexHNSWFlat(x.shape[1], 32)
+    if not exact:
+        index.hnsw.efConstruction = 100
+        index.hnsw.efSearch = max(100, 2 * k)
+    index.add(x)
+    found: np.ndarray = index.search(x, k)[1].astype(np.int64)
+    return found
+
+
+def nearest(x: np.ndarray, k: int, *, exact: bool = True, spare: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest neighbours of every cell, the cell itself first.
+
+    Parameters
+    ----------
+    x
+        (cells, components) coordinates.
+    k
+        Neighbours including the cell itself; shrunk to the number of cells.
+    exact
+        Compare with all cells; otherwise an HNSW index (approximate).
+    spare
+        Further candidates fetched in single precision, so that the order in double precision decides.
+
+    Returns
+    -------
+    (cells, k) positions and (cells, k) Euclidean distances, sorted by distance and then position.
+    """
+    n = len(x)
+    k = min(k, n)
+    found = search(x, min(k + spare, n), exact=exact)
+    own = np.arange(n)
+    indices, distances = np.empty((n, k), dtype=np.int64), np.empty((n, k))
+    for start in range(0, n, BLOCK):
+        rows = own[start : start + BLOCK, None]
+        near = found[start : start + BLOCK]
+        near = np.where(near < 0, rows, near)  # an HNSW index may return fewer
+        missing = ~(near == rows).any(axis=1)
+        near[missing, -1] = rows[missing, 0]  # many cells at the same place
+        square = ((x[near].astype(np.float64) - x[rows]) ** 2).sum(axis=2)
+        repeated = (near == rows) & (np.cumsum(near == rows, axis=1) > 1)
+        square[near == rows] = -1.0
+        square[repeated] = np.inf
+        order = np.lexsort((near, square), axis=1)[:, :k]
+        indices[start : start + BLOCK] = np.take_along_axis(near, order, axis=1)
+        distances[start : start + BLOCK] = np.sqrt(np.maximum(np.take_along_axis(square, order, axis=1), 0.0))
+    indices[np.isinf(distances)] = -1
+    return indices, distances
+
+
+def smooth_distances(
+    distances: np.ndarray, *, n_iterations: int = 64, tolerance: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bandwidth and distance to the nearest other cell, as in UMAP (arXiv:1802.03426, algorithm 3).
+
+    Parameters
+    ----------
+    distances
+        (cells, k) sorted distances, the cell itself first; infinite where a neighbour is missing.
+
+    Returns
+    -------
+    sigma : (cells,), solves sum_j exp(-max(0, d_j - rho) / sigma) = log2(k)
+    rho : (cells,), smallest positive distance, 0 if there is none
+    """
+    n, k = distances.shape
+    finite = np.where(np.isfinite(distances), distances, np.nan)
+    rho = np.where(distances > 0, distances, np.inf).min(axis=1)
+    rho[~np.isfinite(rho)] = 0.0
+    over = np.maximum(distances[:, 1:] - rho[:, None], 0.0)
+    target = np.log2(k)
+    low, high, middle = np.zeros(n), np.full(n, np.inf), np.ones(n)
+    active = np.arange(n)
+    for _ in range(n_iterations):
+        total = np.exp(-over[active] / middle[active, None]).sum(axis=1)
+        far = np.abs(total - target) >= tolerance
+        active, total = active[far], total[far]
+        if len(active) == 0:
+            break
+        above = total > target
+        high[active[above]] = middle[active[above]]
+        low[active[~above]] = middle[active[~above]]
+        upper = high[active]
+        middle[active] = np.where(np.isinf(upper), 2 * middle[active], (low[active] + np.minimum(upper, 1e300)) / 2)
+    mean = np.where(rho > 0, np.nanmean(finite, axis=1), np.nanmean(finite))
+    return np.maximum(middle, 1e-3 * mean), rho
+
+
+def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
+    """Weighted neighbour graph as scanpy and UMAP build it (fuzzy simplicial set, union of both directions).
+
+    Parameters
+    ----------
+    indices, distances
+        As `nearest` returns them.
+
+    Returns
+    -------
+    (cells, cells) symmetric CSR of weights in (0, 1], without a diagonal.
+    """
+    from scipy.sparse import csr_matrix
+
+    n, k = indices.shape
+    if n < 2:
+        return csr_matrix((n, n))
+    sigma, rho = smooth_distances(distances)
+    weights = np.exp(-np.maximum(distances - rho[:, None], 0.0) / np.maximum(sigma, 1e-300)[:, None])
+    rows = np.repeat(np.arange(n), k)
+    keep = (indices.ravel() != rows) & (indices.ravel() >= 0)
+    one = csr_matrix((weights.ravel()[keep], (rows[keep], indices.ravel()[keep])), shape=(n, n))
+    graph = (one + one.T - one.multiply(one.T)).tocsr()
+    graph.sort_indices()
+    graph.eliminate_zeros()
+    return graph
