@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse, stats
 
 from helpers import write_counts
-from nicheloop import cnv, genes, io, malignancy
+from nicheloop import cnv, cnv_groups, genes, io, malignancy
 from nicheloop.config import Malignancy
 from nicheloop.errors import NotAssessable
 
@@ -165,9 +165,9 @@ def test_two_means_finds_the_best_border():
     rng = np.random.default_rng(5)
     values = rng.normal(size=25)
     best = min((np.var(np.sort(values)[:k]) * k + np.var(np.sort(values)[k:]) * (25 - k), k) for k in range(1, 25))[1]
-    upper = cnv.two_means(values)
+    upper = cnv_groups.two_means(values)
     assert upper.sum() == 25 - best and values[upper].min() > values[~upper].max()
-    assert not cnv.two_means(np.ones(6)).any()
+    assert not cnv_groups.two_means(np.ones(6)).any()
 
 
 def test_uneven_groups_are_told_apart():
@@ -176,7 +176,7 @@ def test_uneven_groups_are_told_apart():
     profiles = truth[:, None] * rng.normal(0, 0.5, 200) + rng.normal(size=(400, 200))
     start = truth.copy()
     start[30:120] = True  # an even split, as two means would give
-    assert (cnv.refine(profiles, start) == truth).mean() > 0.99
+    assert (cnv_groups.refine(profiles, start) == truth).mean() > 0.99
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.01, 100.0), (0.02, 99.0), (0.5, 51.0)])
@@ -198,12 +198,14 @@ def test_coherence_holds_its_level_without_arms_and_sees_a_shifted_arm():
     rng = np.random.default_rng(7)
     arms = np.repeat([f"{i}{a}" for i in range(1, 13) for a in "pq"], 120)
     neighbours = lambda: rng.normal(size=len(arms)) + np.repeat(rng.normal(0, 0.7, len(arms) // 5), 5)  # noqa: E731
-    p = [cnv.coherence(neighbours(), arms, n_permutations=199, min_genes=30, seed=s).p for s in range(120)]
+    p = [cnv_groups.coherence(neighbours(), arms, n_permutations=199, min_genes=30, seed=s).p for s in range(120)]
     assert stats.binomtest(sum(v <= 0.05 for v in p), len(p), 0.05, alternative="greater").pvalue > 0.001
     shifted = neighbours() + 0.6 * (arms == "1q") - 0.9 * (arms == "8p")
-    found = cnv.coherence(shifted, arms, n_permutations=199, min_genes=30, seed=0)
+    found = cnv_groups.coherence(shifted, arms, n_permutations=199, min_genes=30, seed=0)
     assert found.p == 1 / 200 and found.ratio > 1.75
-    assert cnv.coherence(shifted[:20], arms[:20], n_permutations=99, min_genes=30, seed=0) == cnv.Coherence(1.0, 1.0)
+    assert cnv_groups.coherence(
+        shifted[:20], arms[:20], n_permutations=99, min_genes=30, seed=0
+    ) == cnv_groups.Coherence(1.0, 1.0)
 
 
 def test_lineage_genes_are_outliers_among_neighbours_and_arms_are_not():
@@ -211,7 +213,7 @@ def test_lineage_genes_are_outliers_among_neighbours_and_arms_are_not():
     chromosome = np.repeat(["1p", "1q"], 400)
     difference = rng.normal(0, 0.2, 800) + 0.6 * (chromosome == "1q")
     difference[[10, 500]] += 3
-    out = cnv.lineage_genes(difference, chromosome, 100, 3.0)
+    out = cnv_groups.lineage_genes(difference, chromosome, 100, 3.0)
     assert out[[10, 500]].all() and out.mean() < 0.02
 
 

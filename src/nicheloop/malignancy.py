@@ -1,0 +1,509 @@
+"""Malignant, normal or unassigned epithelium from inferred copy number.  See docs/malignancy.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nicheloop import cnv, cnv_groups, genes, io
+from nicheloop.cnv_reference import (
+    NORMAL_POOL,
+    NOT_NULL,
+    REFERENCE_TYPES,
+    Pool,
+    Reference,
+    choose_reference,
+    mean_of,
+    read_pools,
+    reference_mean,
+    run_cnv_reference,
+)
+from nicheloop.errors import NotAssessable
+from nicheloop.stats import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from nicheloop.cnv import Bools, Floats, Ints
+    from nicheloop.config import Malignancy
+
+LARGEST_LOG = 50.0  # log1p or log2 expression never reaches it; TPM always does
+DETECTABLE = {"1q": 1.0, "16q": -1.0}  # the commonest pair in breast cancer, in units of options.detectable_shift
+HER2_REGION = "17q12"
+
+
+__all__ = ["Pool", "Reference", "assess", "choose_reference", "run_cnv_reference", "run_malignancy"]
+
+
+@dataclass
+class Calls:
+    """What was found, one entry per cell of the sample (NaN and 0 where not computed)."""
+
+    call: NDArray[np.object_]
+    status: NDArray[np.object_]
+    value: Floats
+    correlation: Floats
+    clone: Ints
+    profiles: Floats | None = None
+    layout: cnv.Layout | None = None
+    reference: Bools | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def _held_out(
+    x: sparse.csr_matrix,
+    types: NDArray[np.object_],
+    fold: Ints,
+    reference: Reference,
+    base: Floats,
+    where: cnv.Layout,
+    options: Malignancy,
+) -> Floats:
+    """(cells, windows) profiles; a cell of the sample's own reference is scored while its fold is left out."""
+    out = cnv.smooth(x, base, where, options.lfc_clip)
+    if reference.mean is None:
+        for k in range(options.n_folds):
+            test = np.flatnonzero(reference.null & (fold == k))
+            rest = reference.null & (fold != k)
+            if len(test) and rest.any():
+                mean = reference_mean(x, types, rest, options.min_group)
+                out[test] = cnv.smooth(x[test], mean, where, options.lfc_clip)
+    return out
+
+
+def _lineage_background(
+    x: sparse.csr_matrix,
+    types: NDArray[np.object_],
+    base: Floats,
+    where: cnv.Layout,
+    settings: cnv_groups.Settings,
+    min_cells: int,
+) -> dict[str, float]:
+    """Arm coherence of each normal lineage against the others: what a diploid cell type looks like in this sample."""
+    names = [t for t in np.unique(types.astype(str)) if t not in NOT_NULL and (types == t).sum() >= min_cells]
+    means = {t: mean_of(x, types == t) for t in names}
+    out = {}
+    for name in names:
+        others = [m for t, m in means.items() if t != name]
+        out[name] = cnv_groups.arm_evidence(
+            means[name], np.mean(others, axis=0) if others else base, where, settings
+        ).ratio
+    return out
+
+
+def assess(
+    x: sparse.csr_matrix,
+    cell_ids: NDArray[np.object_],
+    types: NDArray[np.object_],
+    positions: pd.DataFrame,
+    reference: Reference,
+    normal: Pool | None,
+    *,
+    options: Malignancy,
+    seed: int,
+) -> Calls:
+    """Call the epithelial cells of one sample.
+
+    Parameters
+    ----------
+    x
+        (cells, genes) log1p counts per 10,000 (or other log values).
+    cell_ids, types
+        (cells,) id and major type.
+    positions
+        One row per gene of `x`: chromosome (empty: leave out), start, end, arm; index: symbol.
+    reference
+        Rung; see `choose_reference`.
+    normal
+        Pool of normal epithelium, if the cohort has one.
+
+    Returns
+    -------
+    Calls; `summary` holds the figures of the decision.
+
+    Raises
+    ------
+    NotAssessable
+        ``too_few_genes``: not enough expressed genes with a position.
+    """
+    epithelial, caf = types == "epithelial", types == "caf"
+    n_cells = len(types)
+    base = reference.mean if reference.mean is not None else reference_mean(x, types, reference.null, options.min_group)
+    mean_e = mean_of(x, epithelial)
+    with np.errstate(invalid="ignore"):
+        used = (mean_e + base) / 2 >= options.min_mean_expression
+    if normal is not None and (used & np.isfinite(normal.mean)).sum() < used.sum() / 2:
+        normal = None  # measured with another gene list: no common ground
+    if normal is not None:
+        used &= np.isfinite(normal.mean)
+    placed = positions.assign(chromosome=np.where(used, positions["chromosome"], ""))
+    every = cnv.layout(placed, options.window, options.step)
+    settings = cnv_groups.Settings(
+        options.n_permutations, options.min_arm_genes, options.window, options.lineage_mads, seed
+    )
+    if len(every.columns) < options.window * 2:
+        raise NotAssessable(
+            "too_few_genes", f"{len(every.columns)} expressed genes with a position, {2 * options.window} needed"
+        )
+
+    difference = cnv_groups.log_difference(mean_e[every.columns], base[every.columns], settings.pseudo)
+    outstanding = cnv_groups.lineage_genes(difference, every.arms, options.window, options.lineage_mads)
+    where = cnv.subset(every, ~outstanding, placed, options.window, options.step)
+    fold = cnv.folds(cell_ids, options.n_folds)
+    profiles = _held_out(x, types, fold, reference, base, where, options)
+    first = cnv.smooth(x[np.flatnonzero(epithelial)], base, cnv.half(where, 0), options.lfc_clip)
+
+    # groups of different copy number, and which of them follow chromosome arms more than any normal lineage does
+    cells = np.flatnonzero(epithelial)
+    order = cells[np.argsort(cell_ids[cells].astype(str), kind="stable")]
+    rank = np.searchsorted(cells, order)
+    background = _lineage_background(x, types, base, every, settings, options.min_group)
+    need = max([options.min_coherence, *background.values()])
+    found = cnv_groups.split_groups(
+        x[order], profiles[order], first[rank], where, settings=settings, min_cells=options.min_group,
+        max_p=options.max_coherence_p,
+    )  # fmt: skip
+    groups = [np.isin(np.arange(n_cells), order[g]) for g in found]
+    means = [mean_of(x, g) for g in groups]
+
+    def follows_arms(mean: Floats, shift: dict[str, float] | None = None) -> tuple[bool, cnv_groups.Coherence]:
+        tests = [cnv_groups.arm_evidence(mean, base, every, settings, shift)]
+        if normal is not None and reference.mean is not normal.mean:
+            tests.append(cnv_groups.arm_evidence(mean, normal.mean, every, settings, shift))
+        weakest = min(tests, key=lambda t: t.ratio)
+        return all(t.p <= options.max_coherence_p for t in tests) and weakest.ratio >= need, weakest
+
+    evidence = [follows_arms(m) for m in means]
+    aneuploid = [yes for yes, _ in evidence]
+    kinds = ["aneuploid" if yes else "unclear" for yes in aneuploid]
+    if any(aneuploid):
+        strongest = max((i for i, yes in enumerate(aneuploid) if yes), key=lambda i: evidence[i][1].ratio)
+        signal, size = cnv_groups.arm_means(means[strongest], base, every, settings)
+        for i, yes in enumerate(aneuploid):
+            if not yes:  # how much of the tumour's change does the group share?
+                share = float(
+                    (cnv_groups.arm_means(means[i], base, every, settings)[0] * signal * size).sum()
+                    / (signal**2 * size).sum()
+                )
+                kinds[i] = "diploid" if share < options.min_signal else "unclear"
+    diploid = np.any(
+        [g for g, k in zip(groups, kinds, strict=True) if k == "diploid"] or [np.zeros(n_cells, bool)], axis=0
+    )
+
+    # what epithelium without copy-number change looks like here: own normal cells, else the pool, else the reference
+    corrected = profiles.copy()
+    if diploid.any():
+        baseline, base_mean = "own_normal_epithelium", mean_of(x, diploid)
+        mean, n = profiles[diploid].mean(axis=0), int(diploid.sum())
+        corrected[epithelial] -= mean
+        corrected[diploid] *= n / (n - 1)  # each normal cell against the others
+    elif normal is not None and any(aneuploid):
+        from scipy import sparse
+
+        baseline, base_mean = NORMAL_POOL, normal.mean
+        row = sparse.csr_matrix(np.nan_to_num(normal.mean)[None, :])
+        corrected[epithelial] -= cnv.smooth(row, base, where, options.lfc_clip)[0]
+    elif not any(aneuploid):
+        baseline, base_mean = "own_epithelium", base
+        corrected[epithelial] -= profiles[epithelial].mean(axis=0)
+    else:
+        baseline, base_mean = "reference", base
+
+    clones = [g for g, k in zip(groups, kinds, strict=True) if k != "diploid"] if any(aneuploid) else []
+    if not clones:  # nothing to look for but the strongest cells
+        differ = first - cnv.smooth(x[cells], base, cnv.half(where, 1), options.lfc_clip)
+        strength = cnv.signal_to_noise(corrected[cells], differ - differ.mean(axis=0))
+        n_top = min(len(cells), max(options.min_group, int(np.ceil(options.top_fraction * len(cells)))))
+        top = np.lexsort((cell_ids[cells].astype(str), -strength))[:n_top]
+        clones = [np.isin(np.arange(n_cells), cells[top])]
+    correlations = np.array([cnv.correlation(corrected, g) for g in clones])
+    amplitudes = np.array([cnv.amplitude(corrected, g) for g in clones])
+    nearest = correlations.argmax(axis=0)
+    correlation = correlations[nearest, np.arange(n_cells)]
+    value = amplitudes[nearest, np.arange(n_cells)]
+
+    cut_r, cut_v = cnv.cut_at(correlation[reference.null], options.max_reference_fpr), options.min_signal
+    below = correlation <= cut_r
+    if any(aneuploid):
+        cut_v = max(cut_v, cnv.cut_at(value[reference.null], options.max_reference_fpr))
+        below &= value < options.min_signal
+    else:
+        value = np.full(n_cells, np.nan)  # no tumour profile to be a share of
+    above = (correlation > cut_r) & (value > cut_v)
+    call = np.where(epithelial, "unassigned", "not_epithelial").astype(object)
+    status = np.where(epithelial, "metrics_disagree", "not_epithelial").astype(object)
+    shift = {arm: sign * options.detectable_shift for arm, sign in DETECTABLE.items()}
+    largest = int(np.argmax([g.sum() for g in groups]))
+    detectable = any(aneuploid) or follows_arms(means[largest], shift)[0]
+    if any(aneuploid):
+        call[epithelial & above], call[epithelial & below] = "malignant", "normal"
+        status[epithelial & (above | below)] = reference.rung
+    else:
+        status[epithelial] = "not_callable"
+        if normal is not None and detectable:  # compared with normal epithelium, and a change would have been seen
+            call[epithelial & below], status[epithelial & below] = "normal", reference.rung
+
+    malignant = call == "malignant"
+    clone = _number_clones(nearest, malignant, cell_ids)
+    scored = epithelial | reference.null | caf
+    value, correlation = np.where(scored, value, np.nan), np.where(scored, correlation, np.nan)
+    out = Calls(call, status, value, correlation, clone, profiles, where, reference.null)
+    n_null, false = int(reference.null.sum()), int((above & reference.null).sum())
+    n_caf, caf_share = int(caf.sum()), float(above[caf].mean()) if caf.any() else np.nan
+    out.summary = {
+        "baseline": baseline,
+        "callable": any(aneuploid) or (normal is not None and detectable),
+        "change_detectable": detectable,
+        "groups": [
+            {"cells": int(g.sum()), "kind": k, "arm_coherence": e.ratio, "p": e.p}
+            for g, k, (_, e) in zip(groups, kinds, evidence, strict=True)
+        ],
+        "lineage_coherence": background,
+        "coherence_needed": need,
+        "cut_correlation": cut_r,
+        "cut_value": cut_v,
+        "reference_false_positive_rate": false / n_null,
+        "reference_false_positive_upper": wilson(false, n_null)[1],
+        "n_null": n_null,
+        "n_caf": n_caf,
+        "caf_malignant_share": caf_share,
+        "caf_flag": bool(n_caf and caf_share > options.max_caf_malignant),
+        "n_genes": len(where.columns),
+        "n_lineage_genes": int(outstanding.sum()),
+        "n_windows": len(where.start),
+        "arm_checks": {},
+        "her2": {},
+    }
+    for k in range(1, int(clone.max(initial=0)) + 1):
+        mean = mean_of(x, clone == k)
+        out.summary["arm_checks"][f"clone_{k}"] = arm_checks(
+            mean, base_mean, every, positions, settings, options.min_arm_z
+        )
+        out.summary["her2"][f"clone_{k}"] = her2_check(mean, (base_mean, base), positions, settings.pseudo, options)
+    return out
+
+
+def _number_clones(nearest: Ints, malignant: Bools, cell_ids: NDArray[np.object_]) -> Ints:
+    """(cells,) clone of malignant cells, 1 = largest, ties by the first cell id; 0 for other cells."""
+    out = np.zeros(len(nearest), dtype=np.int64)
+    names = np.unique(nearest[malignant])
+    key = {k: (-int((malignant & (nearest == k)).sum()), min(cell_ids[malignant & (nearest == k)])) for k in names}
+    for number, k in enumerate(sorted(names, key=lambda k: key[k]), start=1):
+        out[malignant & (nearest == k)] = number
+    return out
+
+
+def arm_checks(
+    mean: Floats, base: Floats, where: cnv.Layout, positions: pd.DataFrame, settings: cnv_groups.Settings, min_z: float
+) -> list[dict[str, Any]]:
+    """Look for the changes expected in breast tumours.
+
+    Parameters
+    ----------
+    mean, base
+        (genes,) mean expression of the clone and of what it is compared with.
+
+    Returns
+    -------
+    One dict per region of `genes.cna_checks`: genes measured, mean clipped log2 difference, z against the spread of all
+    genes, what is seen (gain, loss, no_change, not_measurable) and whether that is the expected direction.
+    """
+    difference = np.clip(cnv_groups.log_difference(mean[where.columns], base[where.columns], settings.pseudo), -1, 1)
+    difference = difference - difference.mean()
+    spread = float(difference.std())
+    band = positions["band"].to_numpy(dtype=object)[where.columns].astype(str)
+    out = []
+    for check in genes.cna_checks():
+        here = where.arms == check["arm"]
+        if check["bands"]:
+            here &= np.array([any(b.startswith(p) for p in check["bands"]) for b in band])
+        n = int(here.sum())
+        value = float(difference[here].mean()) if n else np.nan
+        z = value * np.sqrt(n) / spread if n and spread > 0 else np.nan
+        seen = (
+            "not_measurable" if not np.isfinite(z) else "no_change" if abs(z) < min_z else "gain" if z > 0 else "loss"
+        )
+        out.append({"region": check["region"], "expected": check["direction"], "n_genes": n, "log2": value, "z": z,
+                    "seen": seen, "agrees": seen == check["direction"]})  # fmt: skip
+    return out
+
+
+def her2_check(
+    mean: Floats, bases: tuple[Floats, ...], positions: pd.DataFrame, pseudo: float, options: Malignancy
+) -> dict[str, Any]:
+    """HER2 amplicon by expression alone: genes well above every baseline, beyond the level of their arm.
+
+    Parameters
+    ----------
+    mean
+        (genes,) mean expression of the clone.
+    bases
+        (genes,) means it is compared with: a dozen normal cells alone are too noisy, the reference alone is another lineage.
+
+    Returns
+    -------
+    dict with the genes measured, those `her2_log2_fold` above, and ``amplified`` (None where too few genes were measured).
+    """
+    anchors: list[str] = next((c["anchor_genes"] for c in genes.cna_checks() if c["region"] == HER2_REGION), [])
+    row = {g: i for i, g in enumerate(positions.index)}
+    on_arm = positions["arm"].to_numpy() == "17q"
+    excess = np.full(len(mean), np.inf)
+    for base in bases:
+        with np.errstate(invalid="ignore"):
+            arm = on_arm & ((mean + base) / 2 >= options.min_mean_expression)
+        ratio = np.log2((mean + pseudo) / (base + pseudo))
+        excess = np.minimum(excess, ratio - (float(np.median(ratio[arm])) if arm.any() else 0.0))
+    measured = [g for g in genes.find(anchors, positions.index).present if np.isfinite(excess[row[g]])]
+    high = [g for g in measured if excess[row[g]] >= options.her2_log2_fold]
+    enough = len(measured) >= options.her2_min_genes
+    return {
+        "measured": measured,
+        "high": high,
+        "log2": {g: float(excess[row[g]]) for g in measured},
+        "amplified": len(high) >= options.her2_min_genes if enough else None,
+    }
+
+
+def mean_profiles(calls: Calls, types: NDArray[np.object_]) -> pd.DataFrame:
+    """Rows of the cnv contract: mean profile of each clone, normal and unassigned epithelium, CAFs and reference."""
+    import pandas as pd
+
+    if calls.profiles is None or calls.layout is None or calls.reference is None:
+        raise ValueError("no profiles were computed")
+    groups = {f"clone_{k}": calls.clone == k for k in range(1, int(calls.clone.max(initial=0)) + 1)}
+    groups["normal_epithelium"] = calls.call == "normal"
+    groups["unassigned_epithelium"] = calls.call == "unassigned"
+    groups["caf"], groups["reference"] = types == "caf", calls.reference
+    where = calls.layout
+    parts = [
+        pd.DataFrame(
+            {
+                "group": name,
+                "n_cells": int(cells.sum()),
+                "chromosome": where.chromosome,
+                "start": where.start,
+                "end": where.end,
+                "arm": where.arm,
+                "value": calls.profiles[cells].mean(axis=0, dtype=np.float64),
+            }
+        )
+        for name, cells in groups.items()
+        if cells.any()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def log_values(x: sparse.csr_matrix, is_counts: bool) -> tuple[sparse.csr_matrix, str]:
+    """Log-normalised expression and what it was made from: counts, linear values (such as TPM) or log values as given.
+
+    Raises
+    ------
+    NotAssessable
+        ``negative_values``: scaled expression has lost its level.
+    """
+    if is_counts:
+        return io.lognormalise(x), "counts"
+    if x.nnz and float(x.data.min()) < 0:
+        raise NotAssessable("negative_values", "the matrix holds negative (scaled) values: expression levels are lost")
+    if x.nnz and float(x.data.max()) > LARGEST_LOG:
+        return io.lognormalise(x), "linear"
+    return x, "log"
+
+
+def gene_positions(symbols: NDArray[np.object_]) -> pd.DataFrame:
+    """(genes,) positions in the order given; the chromosome is empty for masked genes and those not on an autosome."""
+    table = genes.table().reindex(symbols)[["chromosome", "start", "end", "band", "arm"]]
+    placed = table["chromosome"].isin(cnv.AUTOSOMES) & table["arm"].notna()
+    drop = genes.cnv_masked(symbols) | ~placed.to_numpy()
+    return table.assign(chromosome=np.where(drop, "", table["chromosome"].astype(object)))
+
+
+def _table(cell_ids: NDArray[np.object_], calls: Calls) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "cell_id": cell_ids,
+            "malignancy": calls.call,
+            "malignancy_status": calls.status,
+            "cna_value": calls.value,
+            "cna_correlation": calls.correlation,
+            "clone": pd.array(np.where(calls.clone > 0, calls.clone, -1), dtype="Int64"),
+        }
+    ).assign(clone=lambda t: t["clone"].where(t["clone"] > 0))
+
+
+def run_malignancy(
+    counts: str | Path,
+    cell_types: str | Path,
+    reference: str | Path,
+    out: str | Path,
+    out_cnv: str | Path,
+    *,
+    options: Malignancy,
+    seed: int,
+) -> None:
+    """Call the epithelial cells of one sample; every kept cell gets a row.
+
+    Parameters
+    ----------
+    counts, cell_types, reference
+        ``counts.h5ad``, ``cohort/cell_types.parquet``, ``cohort/cnv_reference.parquet``.
+    out, out_cnv
+        ``malignancy.parquet`` and ``cnv.parquet``.
+    """
+    data = io.Counts(counts)
+    with io.stage_output(out, "malignancy", stage="malignancy", sample=data.sample, also={"cnv": out_cnv}) as result:
+        data.require(counts=False)
+        typed = io.read_cells(cell_types, data.sample, ["cell_type"])
+        if typed.empty:
+            raise NotAssessable("no_cells", "no cell of the sample passed quality control")
+        cell_ids = typed.index.to_numpy(dtype=object)
+        types = typed["cell_type"].to_numpy(dtype=object)
+        epithelial = types == "epithelial"
+        n, n_epithelial = len(types), int(epithelial.sum())
+        nothing = np.full(n, np.nan)
+        call = np.where(epithelial, "unassigned", "not_epithelial").astype(object)
+        calls = Calls(call, call.copy(), nothing, nothing.copy(), np.zeros(n, dtype=np.int64))
+        assumed = data.record["malignancy"] == "assumed"
+        own = {t: int((types == t).sum()) for t in REFERENCE_TYPES}
+        result.summary.update({"n_reference": own, "n_epithelial": n_epithelial, "assumed_by_user": assumed})
+        try:
+            if n_epithelial < options.min_epithelial_cells:
+                raise NotAssessable(
+                    "too_few_epithelial_cells",
+                    f"{n_epithelial} epithelial cells, {options.min_epithelial_cells} needed",
+                )
+            pools = read_pools(reference, data.genes)
+            rung = choose_reference(types, pools, data.record["chemistry"], options)
+            result.summary["rung"] = rung.rung
+            x, values = log_values(data.matrix(cells=cell_ids), bool(data.record["is_counts"]))
+            result.summary["values"] = values
+            calls = assess(
+                x, cell_ids, types, gene_positions(data.genes), rung, pools.get(NORMAL_POOL), options=options, seed=seed
+            )
+            result.summary.update(calls.summary)
+            result.extra["cnv"] = mean_profiles(calls, types)
+            if not calls.summary["callable"] and not assumed:
+                raise NotAssessable(
+                    "not_callable",
+                    "no epithelial group follows chromosome arms more than normal cell types do: normal or diploid",
+                )
+        except NotAssessable as problem:
+            if problem.status != "not_callable":
+                calls.status[epithelial] = problem.status
+            if not assumed:
+                raise
+            result.summary["profile_status"] = problem.status
+        finally:
+            if assumed:
+                calls.call[epithelial], calls.status[epithelial] = "malignant", "assumed_by_user"
+                calls.clone[epithelial & (calls.clone == 0)] = max(1, int(calls.clone.max(initial=0)))
+            shares = {k: int((calls.call == k).sum()) for k in ("malignant", "normal", "unassigned")}
+            result.summary.update({f"n_{k}": v for k, v in shares.items()})
+            result.table = _table(cell_ids, calls)
