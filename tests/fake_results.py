@@ -277,7 +277,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
     _write(pd.DataFrame(controls), results, "csc_controls")
     _write(pd.DataFrame([{
         "axis": a, "n_patients": 5, "n_assessable": 2 * (a == "IL6_classic"), "n_present": int(a == "IL6_classic"),
-        "status": "too_few_patients", "wording": f"{a}: 2 of 5 patients are assessable, 10 are needed for a claim about the cohort.",
+        "status": "too_few_patients", "wording": "2 of 5 patients are assessable, 10 are needed for a claim about the cohort.",
         "coupling_forward": np.nan, "p_forward": np.nan, "coupling_return": np.nan, "p_return": np.nan,
         "strata": "TNBC/demo: 1 (too small)"} for a in ("IL6_classic", "CXCL8")]), results, "loop_cohort")  # fmt: skip
     _write(pd.DataFrame([{

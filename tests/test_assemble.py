@@ -35,7 +35,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], ad
     # one sample measures other genes, in another order
     x = np.random.default_rng(1).poisson(2.0, (60, 4))
     write_counts(
-        results / "samples" / "T1", x, ["LYZ", "EPCAM", "ONLY1", "CD3D"], sample="T1", ensembl=["", "ENSG1", "", ""]
+        results / "samples" / "T1",
+        x,
+        ["LYZ", "EPCAM", "ONLY1", "CD3D"],
+        sample="T1",
+        ensembl=["", "ENSG1", "", ""],
+        record={"extra": {"site": "A & B"}},
     )
     return results, samples, run(results, samples, results / "atlas.h5ad")
 

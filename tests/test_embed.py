@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
 
 from helpers import write_counts
 from nicheloop import embed, io, moments, neighbors, qc
@@ -210,16 +211,6 @@ def test_above_nine_thousand_cells_exact_and_hnsw():
 
 
 # ---------------------------------------------------------------------------------------------------------- clusters
-def test_adjusted_rand_equals_scikit_learn():
-    from sklearn.metrics import adjusted_rand_score
-
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(0, 5, 200), rng.integers(0, 7, 200)
-    assert embed.adjusted_rand(a, b) == pytest.approx(adjusted_rand_score(a, b))
-    assert embed.adjusted_rand(a, (a + 1) % 5) == pytest.approx(1)
-    assert embed.adjusted_rand(np.zeros(4, int), np.zeros(4, int)) == 1
-
-
 def test_clusters_are_numbered_from_the_largest():
     assert embed.by_size(np.array([7, 7, 2, 2, 2, 9])).tolist() == [1, 1, 0, 0, 0, 2]
     assert embed.by_size(np.array([3, 1, 3, 1])).tolist() == [0, 1, 0, 1]
@@ -234,7 +225,7 @@ def test_leiden_finds_planted_groups_and_repeats(method):
     found = embed.leiden(graph, 0.3, [1, 2, 3], method=method, n_iterations=4)
     again = embed.leiden(graph, 0.3, [1, 2, 3], method=method, n_iterations=4)
     np.testing.assert_array_equal(found.labels, again.labels)
-    assert embed.adjusted_rand(found.labels, kind) > 0.95 and found.stability > 0.95
+    assert adjusted_rand_score(found.labels, kind) > 0.95 and found.stability > 0.95
     fine = embed.leiden(graph, 4.0, [1, 2], method=method, n_iterations=4)
     assert fine.n_clusters > found.n_clusters
 
@@ -250,9 +241,7 @@ def test_most_stable_resolution():
 
 
 # --------------------------------------------------------------------------------------------------------------- map
-def test_map_keeps_neighbours_together_and_curve_is_umaps():
-    umap_ = pytest.importorskip("umap.umap_")
-    assert embed.curve(0.4) == pytest.approx(umap_.find_ab_params(1.0, 0.4), rel=1e-6)
+def test_map_keeps_neighbours_together_and_repeats():
     rng = np.random.default_rng(0)
     kind = np.arange(300) % 5
     x = rng.normal(0, 5, (5, 8))[kind] + rng.normal(0, 1, (300, 8))
@@ -270,7 +259,7 @@ def test_run_integrates_and_clusters_by_kind(tmp_path):
     table, clusters, status = run(tmp_path, *prepare(tmp_path, samples))
     kind = np.concatenate([k for _, k in samples])
     assert status.ok and status.summary["integrated"] and len(table) == len(clusters) == 440
-    assert embed.adjusted_rand(clusters["cluster"].astype(int).to_numpy(), kind) > 0.7
+    assert adjusted_rand_score(clusters["cluster"].astype(int).to_numpy(), kind) > 0.7
     assert clusters["cluster"].tolist() == clusters[f"leiden_{status.summary['resolution']}"].tolist()
     sizes = clusters["cluster"].value_counts()
     assert sizes.index[0] == "0" or sizes.iloc[0] == sizes["0"]

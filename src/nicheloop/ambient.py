@@ -193,7 +193,7 @@ def estimate(
 
 
 def profiles(counts: csr_matrix, genes: Sequence[str], cell_types: NDArray[Any]) -> pd.DataFrame:
-    """Summed expression per type (contract ``profiles``); only genes with a count in the type."""
+    """Summed expression per type (contract ``profiles``); zeros too, so that pooled means stay means."""
     import pandas as pd
     from scipy.sparse import csr_matrix as csr
 
@@ -203,7 +203,7 @@ def profiles(counts: csr_matrix, genes: Sequence[str], cell_types: NDArray[Any])
     positive = np.asarray((member @ (counts > 0).astype(np.float64)).todense())
     lognorm = np.asarray((member @ io.lognormalise(counts).astype(np.float64)).todense())
     n_cells = np.bincount(code, minlength=len(types))
-    row, column = np.nonzero(summed > 0)
+    row, column = (index.ravel() for index in np.indices(summed.shape))
     return pd.DataFrame(
         {
             "gene": np.asarray(genes, dtype=object)[column],

@@ -55,8 +55,8 @@ def layout(positions: pd.DataFrame, window: int, step: int) -> Layout:
     Parameters
     ----------
     positions
-        One row per column of the matrix, in its order: chromosome (``chr1``), start, end (bp), arm (``1q``); the index is
-        the symbol.  Rows with another chromosome or a missing position are left out.
+        One row per column of the matrix, in its order: chromosome (``chr1``), start, end (bp), arm (``1q``); index: the
+        symbol.  Rows with another chromosome or a missing position are left out.
     window, step
         Genes in a window and between windows.  A chromosome with no more genes than the window gets one flat window.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nicheloop import io
+from nicheloop import io, patients
 from nicheloop.errors import NotAssessable
 
 if TYPE_CHECKING:
@@ -95,9 +95,11 @@ def _pooled(pools: list[Pool]) -> Floats:
     means = np.array([p.mean for p in pools])
     weights = np.array([p.n_cells for p in pools], dtype=np.float64)[:, None] * np.isfinite(means)
     total = weights.sum(axis=0)
-    return np.asarray(np.divide(
-        (np.nan_to_num(means) * weights).sum(axis=0), total, out=np.full(means.shape[1], np.nan), where=total > 0
-    ))
+    return np.asarray(
+        np.divide(
+            (np.nan_to_num(means) * weights).sum(axis=0), total, out=np.full(means.shape[1], np.nan), where=total > 0
+        )
+    )
 
 
 def mean_of(x: sparse.csr_matrix, cells: Bools) -> Floats:
@@ -144,7 +146,7 @@ def run_cnv_reference(profiles: list[Path], records: list[Path], out: str | Path
         record = path if isinstance(path, dict) else io.read_json(path)
         table = io.read_table(profile, columns=["gene", "cell_type", "n_cells", "mean_lognorm"])
         pools = [(f"chemistry:{record.get('chemistry') or UNKNOWN_CHEMISTRY}", list(REFERENCE_TYPES))]
-        if record.get("tissue") == "normal":
+        if patients.is_normal(record):
             pools.append((NORMAL_POOL, ["epithelial"]))
         for pool, kinds in pools:
             rows = table[table["cell_type"].isin(kinds)]

@@ -155,22 +155,6 @@ def integrate(components: np.ndarray, samples: np.ndarray, seed: int) -> np.ndar
 
 
 # ------------------------------------------------------------------------------------------------------- clusters
-def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
-    """Adjusted Rand index of two (cells,) labellings (10.1007/BF01908075); 1 if both are one cluster."""
-    from scipy.sparse import coo_matrix
-
-    table = coo_matrix((np.ones(len(a)), (a, b))).tocsr()
-    table.sum_duplicates()
-
-    def pairs(n: np.ndarray) -> float:
-        return float((n * (n - 1.0) / 2).sum())
-
-    together, rows, columns = pairs(table.data), pairs(np.bincount(a)), pairs(np.bincount(b))
-    expected = rows * columns / max(len(a) * (len(a) - 1) / 2, 1)
-    best = (rows + columns) / 2
-    return 1.0 if best == expected else (together - expected) / (best - expected)
-
-
 def by_size(labels: np.ndarray) -> np.ndarray:
     """(cells,) the same clusters numbered from the largest; equal ones by their first cell."""
     _, first, code, size = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
@@ -217,6 +201,7 @@ def leiden(
     """
     import igraph
     from scipy.sparse import triu
+    from sklearn.metrics import adjusted_rand_score
 
     upper = triu(graph, k=1).tocoo()
     g = igraph.Graph(n=graph.shape[0], edges=np.column_stack([upper.row, upper.col]), directed=False)
@@ -241,7 +226,7 @@ def leiden(
             igraph.set_random_number_generator(random)
             quality.append(g.modularity(part.membership, weights=weights, resolution=resolution) if weights else 0.0)
         repeats.append(np.asarray(part.membership, dtype=np.int64))
-    scores = [adjusted_rand(a, b) for i, a in enumerate(repeats) for b in repeats[i + 1 :]]
+    scores = [adjusted_rand_score(a, b) for i, a in enumerate(repeats) for b in repeats[i + 1 :]]
     return Clustering(by_size(repeats[int(np.argmax(quality))]), float(np.mean(scores)) if scores else 1.0)
 
 
@@ -256,77 +241,7 @@ def most_stable(clusterings: dict[float, Clustering], tolerance: float) -> float
 
 
 # ------------------------------------------------------------------------------------------------------------ map
-def curve(min_dist: float, spread: float = 1.0) -> tuple[float, float]:
-    """Parameters a, b of UMAP's low-dimensional similarity 1 / (1 + a d^2b) for a minimal distance."""
-    from scipy.optimize import curve_fit
-
-    x = np.linspace(0, 3 * spread, 300)
-    y = np.where(x < min_dist, 1.0, np.exp(-(x - min_dist) / spread))
-    (a, b), _ = curve_fit(lambda d, a, b: 1.0 / (1.0 + a * d ** (2 * b)), x, y)
-    return float(a), float(b)
-
-
-def _layout(
-    y: np.ndarray,
-    head: np.ndarray,
-    tail: np.ndarray,
-    every: np.ndarray,
-    n_epochs: int,
-    a: float,
-    b: float,
-    negatives: int,
-    state: np.uint64,
-) -> None:
-    """Stochastic gradient descent of UMAP's cross entropy, in place (compiled; one thread, so that it repeats)."""
-    n = y.shape[0]
-    due = every.copy()
-    for epoch in range(n_epochs):
-        alpha = 1.0 - epoch / n_epochs
-        for e in range(head.shape[0]):
-            if due[e] > epoch + 1:
-                continue
-            due[e] += every[e]
-            i, j = head[e], tail[e]
-            d0, d1 = y[i, 0] - y[j, 0], y[i, 1] - y[j, 1]
-            square = d0 * d0 + d1 * d1
-            if square > 0.0:
-                power = square**b
-                force = -2.0 * a * b * power / (square * (a * power + 1.0))
-                g0 = min(4.0, max(-4.0, force * d0)) * alpha
-                g1 = min(4.0, max(-4.0, force * d1)) * alpha
-                y[i, 0] += g0
-                y[i, 1] += g1
-                y[j, 0] -= g0
-                y[j, 1] -= g1
-            for _ in range(negatives):
-                state ^= state << np.uint64(13)
-                state ^= state >> np.uint64(7)
-                state ^= state << np.uint64(17)
-                k = np.int64((state >> np.uint64(11)) % np.uint64(n))
-                d0, d1 = y[i, 0] - y[k, 0], y[i, 1] - y[k, 1]
-                square = d0 * d0 + d1 * d1
-                if square > 0.0:
-                    force = 2.0 * b / ((0.001 + square) * (a * square**b + 1.0))
-                    y[i, 0] += min(4.0, max(-4.0, force * d0)) * alpha
-                    y[i, 1] += min(4.0, max(-4.0, force * d1)) * alpha
-
-
-_COMPILED: list[Any] = []
-
-
-def _compiled_layout() -> Any:
-    """`_layout`, compiled once per process for one signature (about a second; umap-learn's takes many)."""
-    if not _COMPILED:
-        import numba
-
-        signature = "void(f8[:,::1], i8[::1], i8[::1], f8[::1], i8, f8, f8, i8, u8)"
-        _COMPILED.append(numba.njit(signature, fastmath=False)(_layout))
-    return _COMPILED[0]
-
-
-def umap(
-    graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs: int, seed: int, negatives: int = 5
-) -> np.ndarray:
+def umap(graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs: int, seed: int) -> np.ndarray:
     """Map of the cells: UMAP (arXiv:1802.03426) started from the first two components (10.1038/s41587-020-00809-z).
 
     Parameters
@@ -335,30 +250,27 @@ def umap(
         (cells, cells) weights of `neighbors.fuzzy_graph`.
     components
         (cells, >= 2) components the graph was built on.
-    min_dist, n_epochs, negatives
+    min_dist, n_epochs
         UMAP's options of the same meaning.
     seed
-        Of the jitter and of the negative samples.
+        Of the negative samples; with a seed umap-learn runs in one thread.
 
     Returns
     -------
     (cells, 2) coordinates.  Fewer than five cells keep their first two components.
     """
-    n = graph.shape[0]
     start = np.ascontiguousarray(components[:, :2], dtype=np.float64)
-    if n < 5:
+    if len(start) < 5:
         return start
-    rng = np.random.default_rng(seed)
-    y = start * (10.0 / max(np.abs(start).max(), 1e-12)) + rng.normal(scale=1e-4, size=start.shape)
-    edges = graph.tocoo()
-    keep = edges.data >= edges.data.max() / n_epochs
-    weights = edges.data[keep].astype(np.float64)
-    a, b = curve(min_dist)
-    _compiled_layout()(
-        np.ascontiguousarray(y), edges.row[keep].astype(np.int64), edges.col[keep].astype(np.int64),
-        weights.max() / weights, n_epochs, a, b, negatives, np.uint64(rng.integers(1, 2**63)),
+    from umap.umap_ import find_ab_params, simplicial_set_embedding
+
+    a, b = find_ab_params(1.0, min_dist)
+    chart, _ = simplicial_set_embedding(
+        components.astype(np.float32), graph.tocoo(), n_components=2, initial_alpha=1.0, a=a, b=b, gamma=1.0,
+        negative_sample_rate=5, n_epochs=n_epochs, init=start, random_state=np.random.RandomState(seed),
+        metric="euclidean", metric_kwds={}, densmap=False, densmap_kwds={}, output_dens=False, parallel=False,
     )  # fmt: skip
-    return np.asarray(y - y.mean(axis=0))
+    return np.asarray(chart, dtype=np.float64)
 
 
 # ---------------------------------------------------------------------------------------------------------- stage

@@ -530,7 +530,7 @@ def forest(rows: pd.DataFrame, title: str, label: str, naive: str | None = None)
     ax.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
     ax.grid(axis="x", color="#E5E5E5", lw=0.6)
     ax.set_xlabel(label)
-    ax.set_title(title)
+    ax.set_title(title, pad=18 if naive else 6)
     return fig
 
 
@@ -710,7 +710,7 @@ def loop_arms(arms: pd.DataFrame, order: Sequence[str], names: Sequence[str], wo
                 if r is None or not np.isfinite(r.effect):
                     why = "no row" if r is None else words.get(r.status, r.status.replace("_", " "))
                     ax.text(
-                        low + 0.02 * (high - low),
+                        (0.0 if high >= -low else low) + 0.02 * (high - low),
                         i,
                         f"NA: {short(why, 40)}",
                         fontsize=6.5,

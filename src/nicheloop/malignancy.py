@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LARGEST_LOG = 50.0  # log1p or log2 expression never reaches it; TPM always does
 DETECTABLE = {"1q": 1.0, "16q": -1.0}  # the commonest pair in breast cancer, in units of options.detectable_shift
-HER2_REGION = "17q12"
+HER2_REGION, HER2_GENE = "17q12", "ERBB2"  # neighbours without the gene itself are no HER2 amplicon
 
 
 __all__ = ["Pool", "Reference", "assess", "choose_reference", "run_cnv_reference", "run_malignancy"]
@@ -343,11 +343,11 @@ def her2_check(
     mean
         (genes,) mean expression of the clone.
     bases
-        (genes,) means it is compared with: a dozen normal cells alone are too noisy, the reference alone is another lineage.
+        (genes,) means it is compared with: a dozen normal cells are too noisy, the reference is another lineage.
 
     Returns
     -------
-    dict with the genes measured, those `her2_log2_fold` above, and ``amplified`` (None where too few genes were measured).
+    dict with the genes measured, those high, their excess, and ``amplified`` (None where too few were measured).
     """
     anchors: list[str] = next((c["anchor_genes"] for c in genes.cna_checks() if c["region"] == HER2_REGION), [])
     row = {g: i for i, g in enumerate(positions.index)}
@@ -360,12 +360,12 @@ def her2_check(
         excess = np.minimum(excess, ratio - (float(np.median(ratio[arm])) if arm.any() else 0.0))
     measured = [g for g in genes.find(anchors, positions.index).present if np.isfinite(excess[row[g]])]
     high = [g for g in measured if excess[row[g]] >= options.her2_log2_fold]
-    enough = len(measured) >= options.her2_min_genes
+    enough = len(measured) >= options.her2_min_genes and HER2_GENE in measured
     return {
         "measured": measured,
         "high": high,
         "log2": {g: float(excess[row[g]]) for g in measured},
-        "amplified": len(high) >= options.her2_min_genes if enough else None,
+        "amplified": HER2_GENE in high and len(high) >= options.her2_min_genes if enough else None,
     }
 
 

@@ -155,44 +155,6 @@ def nearest(x: np.ndarray, k: int, *, exact: bool = True, spare: int = 8) -> tup
     return indices, distances
 
 
-def smooth_distances(
-    distances: np.ndarray, *, n_iterations: int = 64, tolerance: float = 1e-5
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bandwidth and distance to the nearest other cell, as in UMAP (arXiv:1802.03426, algorithm 3).
-
-    Parameters
-    ----------
-    distances
-        (cells, k) sorted distances, the cell itself first; infinite where a neighbour is missing.
-
-    Returns
-    -------
-    sigma : (cells,), solves sum_j exp(-max(0, d_j - rho) / sigma) = log2(k)
-    rho : (cells,), smallest positive distance, 0 if there is none
-    """
-    n, k = distances.shape
-    finite = np.where(np.isfinite(distances), distances, np.nan)
-    rho = np.where(distances > 0, distances, np.inf).min(axis=1)
-    rho[~np.isfinite(rho)] = 0.0
-    over = np.maximum(distances[:, 1:] - rho[:, None], 0.0)
-    target = np.log2(k)
-    low, high, middle = np.zeros(n), np.full(n, np.inf), np.ones(n)
-    active = np.arange(n)
-    for _ in range(n_iterations):
-        total = np.exp(-over[active] / middle[active, None]).sum(axis=1)
-        far = np.abs(total - target) >= tolerance
-        active, total = active[far], total[far]
-        if len(active) == 0:
-            break
-        above = total > target
-        high[active[above]] = middle[active[above]]
-        low[active[~above]] = middle[active[~above]]
-        upper = high[active]
-        middle[active] = np.where(np.isinf(upper), 2 * middle[active], (low[active] + np.minimum(upper, 1e300)) / 2)
-    mean = np.where(rho > 0, np.nanmean(finite, axis=1), np.nanmean(finite))
-    return np.maximum(middle, 1e-3 * mean), rho
-
-
 def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
     """Weighted neighbour graph as scanpy and UMAP build it (fuzzy simplicial set, union of both directions).
 
@@ -210,12 +172,18 @@ def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
     n, k = indices.shape
     if n < 2:
         return csr_matrix((n, n))
-    sigma, rho = smooth_distances(distances)
-    weights = np.exp(-np.maximum(distances - rho[:, None], 0.0) / np.maximum(sigma, 1e-300)[:, None])
-    rows = np.repeat(np.arange(n), k)
-    keep = (indices.ravel() != rows) & (indices.ravel() >= 0)
-    one = csr_matrix((weights.ravel()[keep], (rows[keep], indices.ravel()[keep])), shape=(n, n))
-    graph = (one + one.T - one.multiply(one.T)).tocsr()
-    graph.sort_indices()
+    from umap.umap_ import fuzzy_simplicial_set
+
+    graph, _, _ = fuzzy_simplicial_set(
+        np.empty((n, 1), dtype=np.float32),  # only its length is read where neighbours are given
+        k,
+        None,
+        "euclidean",
+        knn_indices=indices,
+        knn_dists=distances.astype(np.float32),
+    )
+    graph = csr_matrix(graph)
+    graph.setdiag(0)
     graph.eliminate_zeros()
+    graph.sort_indices()
     return graph

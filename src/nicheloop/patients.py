@@ -22,6 +22,11 @@ def tissue_rank(tissue: str | None) -> int:
     return 1 if _SPREAD.search(text) else 0
 
 
+def is_normal(record: dict[str, Any]) -> bool:
+    """Whether the sheet says normal tissue; unknown tissue counts as tumour."""
+    return tissue_rank(record.get("tissue")) == 2
+
+
 def primary_samples(records: list[dict[str, Any]], n_assessable: dict[str, int]) -> dict[str, str]:
     """Choose one sample per patient: primary tumour first, then the most assessable cells, ties by sample name.
 

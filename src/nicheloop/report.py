@@ -52,6 +52,7 @@ PACKAGES = (
     "umap-learn",
 )
 ROWS = 30  # rows of a table shown in the page; all of them are in the file it points to
+LETTERS = 180  # a longer text is cut in the page
 PANELS = 8  # samples per figure of small multiples
 SAMPLES = 60  # samples per figure with one row each
 
@@ -365,7 +366,7 @@ class Page:
             cells = []
             for value, (_, form) in zip(record, columns.values(), strict=True):
                 missing = value is None or value != value or value == ""
-                cells.append("NA" if missing else form(value) if form else str(value))
+                cells.append("NA" if missing else form(value) if form else figures.short(str(value), LETTERS))
             rows.append(cells)
         shown = (
             f"{len(rows):,} of {count(len(table), 'row')} shown."
@@ -397,11 +398,18 @@ def many(names: Sequence[str], what: str = "samples") -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------- chapters
+def status_words(status: str) -> str:
+    """A status as words: ``arm_a_too_few_cells`` is 'arm A: too few cells'."""
+    if status.startswith(("arm_a_", "arm_b_", "arm_c_")):
+        return f"arm {status[4].upper()}: {status[6:].replace('_', ' ')}"
+    return status.replace("_", " ")
+
+
 def _reasons(rows: pd.DataFrame, column: str = "status") -> str:
     """``T4: too few informative cells; ...``, grouped by status."""
     parts = []
     for status, group in sorted(rows.groupby(column)):
-        parts.append(f"{listed(group['sample'])}: {str(status).replace('_', ' ')}")
+        parts.append(f"{listed(group['sample'])}: {status_words(str(status))}")
     return "; ".join(parts)
 
 
@@ -499,7 +507,7 @@ def summary_chapter(d: Data) -> list[Block]:
     found += _crosstalk_sentences(d)
     cohort = d.table("loop_cohort")
     forward = cohort[cohort["axis"].isin(("IL6_classic", "IL6_trans", "IL6", "IL6_autocrine"))]
-    found += [str(w) for w in dict.fromkeys((forward if len(forward) else cohort.head(2))["wording"]) if w][:3]
+    found += cohort_words(forward if len(forward) else cohort.head(2))
 
     missing = []
     if len(readable) < n_samples:
@@ -531,8 +539,8 @@ def summary_chapter(d: Data) -> list[Block]:
         rows = axes[axes["axis"] == axis]
         if len(rows) and (rows["n_assessable"] == 0).all():
             missing.append(
-                f"Axis {axis.replace('_', ' ')}: {summarise(list(rows['status']))[0].replace('_', ' ')} in every "
-                "pair of types."
+                f"Axis {axis.replace('_', ' ')}: no pair of types can be tested; the commonest obstacle is "
+                f"'{status_words(summarise(list(rows['status']))[0])}'."
             )
     blocks += [
         heading("What came in and what was found"),
@@ -546,6 +554,15 @@ def summary_chapter(d: Data) -> list[Block]:
         )
     )
     return blocks
+
+
+def cohort_words(table: pd.DataFrame) -> list[str]:
+    """The sentence that may be said of the cohort, per axis; axes with the same sentence share it."""
+    said: dict[str, list[str]] = {}
+    for row in figures.records(table):
+        if row.wording:
+            said.setdefault(str(row.wording), []).append(str(row.axis).replace("_", " "))
+    return [f"{listed(axes, 12)}: {wording}" for wording, axes in said.items()]
 
 
 def _present(loop: pd.DataFrame) -> tuple[str, str]:
@@ -581,7 +598,7 @@ def _crosstalk_sentences(d: Data) -> list[str]:
                 f" ({best['sender']} to {best['receiver']}), significant in {best['n_significant']:.0f}."
             )
         else:
-            out.append(f"{name} could be tested in no tumour ({summarise(list(rows['status']))[0].replace('_', ' ')}).")
+            out.append(f"{name} could be tested in no tumour.")
     return out
 
 
@@ -1336,10 +1353,7 @@ def loop_chapter(d: Data, page: Page) -> list[Block]:
             page.table(
                 "loop",
                 first if len(first) else ranked,
-                columns(
-                    "patient | sample | subtype | axis | verdict | p_a # p A | p_b # p B | p_c # p C | p # p "
-                    "(largest) | status | reason"
-                ),
+                columns("sample | axis | verdict | p_a # p A | p_b # p B | p_c # p C | p # p (largest) | reason"),
                 "What may be said of each patient.",
                 "Scores are not comparable between patients.",
                 path="cohort/loop.tsv",
@@ -1363,7 +1377,7 @@ def cohort_chapter(d: Data, page: Page) -> list[Block]:
         ),
     ]
     if len(table):
-        blocks.append(bullets(dict.fromkeys(str(w) for w in table["wording"] if w)))
+        blocks.append(bullets(cohort_words(table)))
         blocks.append(
             page.table(
                 "loop_cohort",
@@ -1448,7 +1462,9 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
                 .sort_values(["q", "size_abs"], ascending=[True, False], kind="stable")
                 .drop(columns="size_abs")
             )
-            ranked = ranked.assign(lead=[figures.short(str(v), 60) if v else "" for v in ranked["leading_edge"]])
+            ranked = ranked.assign(
+                lead=[figures.short(str(v).replace(";", ", "), 70) if v else "" for v in ranked["leading_edge"]]
+            )
             blocks.append(
                 page.table(
                     f"enrichment_{contrast}",
@@ -1734,8 +1750,11 @@ def not_assessable_chapter(d: Data, page: Page) -> list[Block]:
     import pandas as pd
 
     found: list[tuple[str, str, str, str]] = []  # what, status, unit, reason
-    for r in figures.records(d.statuses[~d.statuses["status"].isin(GOOD)]):
-        found.append((f"stage {r.stage}", str(r.status), str(r.sample), str(r.reason or "")))
+    bad = d.statuses[~d.statuses["status"].isin(GOOD)]
+    for (sample, status), members in bad.groupby(["sample", "status"], sort=True):
+        stages = listed(members["stage"], 20)
+        reason = next((str(r) for r in members["reason"] if r), "")
+        found.append((f"stage{'s' if len(members) > 1 else ''} {stages}", str(status), str(sample), reason))
     for name, what, column, who in (
         ("csc_patients", "CD44+/CD24- fraction", "status", "sample"),
         ("csc_patients", "ALDH1A3-high fraction", "aldh1a3_status", "sample"),
@@ -1768,7 +1787,7 @@ def not_assessable_chapter(d: Data, page: Page) -> list[Block]:
         return [text("Every stage gave an answer for every sample, and every question could be assessed.")]
     frame = pd.DataFrame(found, columns=["what", "status", "who", "reason"])
     lines = []
-    for (what, status), group in frame.groupby(["what", "status"], sort=True):
+    for (what, status), group in frame.groupby(["what", "status"], sort=True):  # type: ignore[assignment]
         names = sorted(set(group["who"]))
         reasons = [r for r in dict.fromkeys(group["reason"]) if r]
         lines.append(
