@@ -21,7 +21,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_stage_calls_its_function_with_exactly_its_arguments(stage: cli.Stage):
     module, function = stage.function.split(".")
     signature = inspect.signature(getattr(importlib.import_module(f"nicheloop.{module}"), function))
-    given = {*stage.files, *(stage.lists or {}), *stage.outputs, *(stage.sections or {}), *(["seed"] if stage.seed else [])}
+    given = {
+        *stage.files,
+        *(stage.lists or {}),
+        *stage.outputs,
+        *(stage.sections or {}),
+        *(["seed"] if stage.seed else []),
+    }
     required = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
     assert required <= given <= set(signature.parameters)
 
@@ -36,7 +42,9 @@ def test_help_of_every_command_reads():
 
 
 def test_help_needs_no_heavy_import():
-    code = "import sys; from nicheloop import cli; cli.parser().format_help(); print([m for m in sys.modules if m in %r])"
+    code = (
+        "import sys; from nicheloop import cli; cli.parser().format_help(); print([m for m in sys.modules if m in %r])"
+    )
     heavy = ["scanpy", "anndata", "pandas", "numpy", "scipy", "pydantic", "matplotlib"]
     done = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

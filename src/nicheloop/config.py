@@ -326,14 +326,23 @@ class Ambient(Section):
         50, "fewest UMI of the marker genes in the sample", unit="UMI", why="a rate from few counts is noise", ge=1
     )
     min_makers: int = option(
-        5, "fewest cells that make a marker group for it to be used", unit="cells",
-        why="without them the pooled cells do not hold what leaks", ge=1,
+        5,
+        "fewest cells that make a marker group for it to be used",
+        unit="cells",
+        why="without them the pooled cells do not hold what leaks",
+        ge=1,
     )
     outlier_p: float = option(
-        0.0001, "cells with more marker UMI than ambient RNA gives with this probability are left out", unit="probability",
-        why="doublets and wrongly typed cells", gt=0, lt=0.1,
+        0.0001,
+        "cells whose marker UMI are less likely than this from ambient RNA alone are left out",
+        unit="probability",
+        why="doublets and wrongly typed cells",
+        gt=0,
+        lt=0.1,
     )
-    confidence: float = option(0.95, "confidence of the interval of the rate", unit="probability", why="usual", gt=0.5, lt=1)
+    confidence: float = option(
+        0.95, "confidence of the interval of the rate", unit="probability", why="usual", gt=0.5, lt=1
+    )
 
 
 class Malignancy(Section):
@@ -497,7 +506,7 @@ class Csc(Section):
         3.0, "gamma shape of the expression within a state (start value)", unit="-", why="SCIENCE simulation", gt=0
     )
     min_shape: float = option(
-        1.0, "smallest gamma shape of one state", unit="-", why="below 1 a gamma has no mode and imitates two states", gt=0
+        1.0, "smallest gamma shape of one state", unit="-", why="below 1 one state imitates two", gt=0
     )
     n_bootstrap: int = option(
         200, "parametric bootstrap samples, rates refitted", unit="samples", why="2.5 % tails with 5 points", ge=20

@@ -7,19 +7,20 @@ COHORT_TABLES = [
     "csc_controls.tsv",
     "tam_patients.tsv",
     "axes.tsv",
+    "composition.tsv",
     "loop.tsv",
     "loop_cohort.tsv",
     "de.tsv",
     "enrichment.tsv",
 ]
+SAMPLE_TABLES = ["qc", "profiles", "malignancy", "cnv", "scores", "csc", "tam", "crosstalk", "loop"]
 
 
 rule report:
     input:
         status="<results>/cohort/status.tsv",
         samples="<results>/cohort/samples.tsv",
-        profiles=per_sample("profiles.parquet"),
-        cnv=per_sample("cnv.parquet"),
+        per_sample=[path for name in SAMPLE_TABLES for path in per_sample(f"{name}.parquet")],
         tables=[f"<results>/cohort/{name}" for name in COHORT_TABLES],
         demo=["<results>/demo/truth_cells.tsv.gz", "<results>/demo/truth_samples.tsv"] if DEMO else [],
     output:
@@ -30,6 +31,7 @@ rule report:
             labels={"what": "the whole report"},
         ),
         provenance="<results>/provenance.json",
+        subsets=directory("<results>/tables"),
         figures=report(
             directory("<results>/figures"),
             patterns=["{figure}.png"],
@@ -49,7 +51,7 @@ rule report:
     params:
         code=code_digest("report"),
         config=json.dumps(SETTINGS.model_dump(), sort_keys=True),
-        folder=SETTINGS.results,
+        folder=lambda wildcards, output: str(Path(output.html).parent),
     message:
         "Writing the report"
     shell:

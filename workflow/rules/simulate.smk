@@ -21,7 +21,7 @@ rule simulate:
         code=code_digest("simulate"),
         config=sections("simulate"),
         seed=SETTINGS.seed,
-        folder=f"{SETTINGS.results}/demo",
+        folder=lambda wildcards, output: str(Path(output.sheet).parent),
     message:
         "Simulating the demo cohort"
     shell:

@@ -18,6 +18,7 @@ rule status:
     output:
         out="<results>/cohort/status.tsv",
         samples="<results>/cohort/samples.tsv",
+        composition="<results>/cohort/composition.tsv",
         each=per_sample("status.json"),
     log:
         "<results>/logs/status.log",
@@ -30,7 +31,7 @@ rule status:
         runtime=30,
     params:
         code=code_digest("status"),
-        folder=SETTINGS.results,
+        folder=lambda wildcards, output: str(Path(output.out).parents[1]),
         names=SAMPLES,
     message:
         "Gathering what could and could not be done"
