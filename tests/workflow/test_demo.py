@@ -111,8 +111,8 @@ def test_the_shallow_tumour_and_the_one_without_macrophages_are_not_assessable(r
     known = pd.read_csv(results / "demo/truth_samples.tsv", sep="\t").set_index("sample")
     csc = io.read_table(results / "cohort/csc_patients.tsv").set_index("sample")
     tam = io.read_table(results / "cohort/tam_patients.tsv").set_index("sample")
-    shallow = known.index[known["shallow"].astype(bool)][0]
-    without = known.index[known["without_macrophages"].astype(bool)][0]
+    shallow = known.index[known["shallow"] == "yes"].item()
+    without = known.index[known["without_macrophages"] == "yes"].item()
     assert csc.loc[shallow, "status"] == "not_informative_depth"
     assert np.isnan(csc.loc[shallow, "m_csc_fraction"])
     assert tam.loc[without, "status"] == "too_few_macrophages"
@@ -124,6 +124,17 @@ def test_six_tumours_are_too_few_for_a_claim_about_the_cohort(results: Path):
     assert len(cohort) > 0
     assert set(cohort["status"]) <= {"too_few_patients", "not_assessable"}
     assert "too_few_patients" in set(cohort["status"])
+
+
+def test_a_planted_loop_is_found_and_none_where_none_is_planted(results: Path):
+    known = pd.read_csv(results / "demo/truth_samples.tsv", sep="\t").set_index("sample")
+    loop = io.read_table(results / "cohort/loop.tsv").set_index("sample")
+    planted = known["loop_planted"] == "yes"
+    present = set(loop.index[loop["verdict"] == "all three arms present"])
+    assert present <= set(known.index[planted]), "a loop where none is planted"
+    il6 = loop[loop["axis"] == "IL6_classic"]
+    found = il6.loc[il6.index.isin(known.index[planted]), "verdict"] == "all three arms present"
+    assert found.sum() >= 2, il6[["status", "verdict", "reason"]]
 
 
 def test_ppbp_rows_are_never_dropped(results: Path):
@@ -211,7 +222,7 @@ def test_a_rule_runs_where_nicheloop_is_not_installed(demo, tmp_path: Path):
     site = next((tmp_path / "bare/lib").glob("python*/site-packages"))
     packages = Path(np.__file__).parents[1]
     (site / "dependencies.pth").write_text(f"{packages}\n")
-    absent = subprocess.run([python, "-c", "import nicheloop"], cwd=tmp_path, capture_output=True, check=False)
+    absent = subprocess.run([python, "-c", "import nicheloop.io"], cwd=tmp_path, capture_output=True, check=False)
     assert absent.returncode != 0, "nicheloop is importable without src/; the test shows nothing"
     sample = samples(demo.folder / "results")[0]
     target = tmp_path / "out" / "samples" / sample / "qc.parquet"

@@ -49,7 +49,8 @@ def memory(per_input_mb=4, floor=1500):
     """Memory in MB: grows with the size of the inputs and with each attempt."""
 
     def mem_mb(wildcards, input, attempt):
-        return attempt * max(floor, int(floor / 2 + per_input_mb * input.size_mb))
+        size_mb = sum(os.path.getsize(path) for path in input) / 1e6
+        return attempt * max(floor, int(floor / 2 + per_input_mb * size_mb))
 
     return mem_mb
 
