@@ -26,6 +26,39 @@ AXES = {
 SENDERS = ["icaf", "endo_venous", "macrophage", "monocyte", "malignant"]
 
 
+INPUT = {"epithelial": "Cancer Epithelial", "t_nk": "T-cells", "b_cell": "B-cells", "myeloid": "Myeloid", "caf": "CAFs",
+         "endothelial": "Endothelial", "pvl": "Fibroblasts", "plasmablast": "Plasmablasts"}  # fmt: skip
+
+
+def _check(region: str, expected: str, seen: str) -> dict[str, object]:
+    return {
+        "region": region,
+        "expected": expected,
+        "seen": seen,
+        "agrees": seen == expected,
+        "n_genes": 50,
+        "log2": 0.1,
+        "z": 3.5,
+    }
+
+
+CLONES = {
+    "baseline": "own_normal_epithelium",
+    "arm_checks": {
+        "clone_1": [_check("1q", "gain", "gain"), _check("16q", "loss", "loss"), _check("9p24", "gain", "loss")],
+        "clone_2": [
+            _check("1q", "gain", "gain"),
+            _check("16q", "loss", "no_change"),
+            _check("9p24", "gain", "not_measurable"),
+        ],
+    },
+    "her2": {
+        "clone_1": {"amplified": False, "high": ["STARD3"], "measured": ["ERBB2", "GRB7", "STARD3"]},
+        "clone_2": {"amplified": None, "high": [], "measured": ["ERBB2"]},
+    },
+}
+
+
 def _write(table: pd.DataFrame, results: Path, name: str, sample: str = "cohort", **status: object) -> None:
     path = results / tables.CONTRACTS[name].path.format(sample=sample)
     for c in tables.CONTRACTS[name].columns:  # a contract may grow: what is not said here is NA, or a plain value
@@ -65,7 +98,7 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
         "cell_id": kept, "sample": sample, "cluster": [str(TYPES.index(t)) for t in types], "cell_type": types,
         "cell_type_minor": types, "confidence": np.where(types == "unresolved", 0.4, rng.beta(20, 2, m)), "margin": 0.5,
         "runner_up": "t_nk", "cell_type_reason": np.where(types == "unresolved", "low_evidence", "ok"), "platelet": False,
-        "cycling": rng.random(m) < 0.1, "cell_type_input": pd.NA,
+        "cycling": rng.random(m) < 0.1, "cell_type_input": [INPUT.get(t, "Other") for t in types] if tumour else pd.NA,
     })  # fmt: skip
     rung = "ok" if tumour else "reference_other_chemistry"
     malignancy = pd.DataFrame({
@@ -77,7 +110,7 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
     _write(malignancy, results, "malignancy", sample, summary={
         "rung": "same_sample", "n_reference": {"t_nk": 120, "endothelial": 30},
         "reference_false_positive_rate": 0.007, "reference_false_positive_upper": 0.03, "n_caf": 20,
-        "caf_malignant_share": 0.01})  # fmt: skip
+        "caf_malignant_share": 0.01, **(CLONES if tumour else {})})  # fmt: skip
     rows = []
     for group, size in (
         (("clone_1", 30), ("clone_2", 12), ("normal_epithelium", 10), ("caf", 15)) if tumour else (("reference", 50),)
@@ -229,7 +262,8 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
     _write(tables.empty("cnv_reference"), results, "cnv_reference")
     _write(pd.DataFrame([{
         "chemistry": "10x 3' v3", "gene": g, "status": "ok" if assessable else "one_component", "reason": "", "n_cells": 400,
-        "low": 0.2, "high": 4.0, "shape": 3.0, "log_low_se": 0.1, "log_high_se": 0.05, "bic_gain": 120.0}
+        "low": 0.2, "high": 4.0, "shape": 3.0, "log_low_se": 0.1, "log_high_se": 0.05, "bic_gain": 120.0,
+        "bic_gain_samples": -8.0 if g == "CD24" else 60.0, "lp_effect": np.nan, "lp_centre": np.nan}
         for g in ("CD44", "CD24", "ALDH1A3")]), results, "csc_rates")  # fmt: skip
 
     csc, tams, loops, controls = [], [], [], []

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nicheloop import figures, tables
+from nicheloop import figures, figures_cells, figures_niche, report_text, tables
 
 
 def texts(figure: object) -> str:
@@ -31,21 +31,21 @@ def test_render_gives_the_same_bytes_whatever_the_user_set(monkeypatch: pytest.M
     import matplotlib
 
     counts = pd.DataFrame({"pass": [10, 0], "doublet": [2, 0]}, index=["a", "b"])
-    first = [figures.render(figures.qc_attrition(counts), kind) for kind in ("png", "svg")]
+    first = [figures.render(figures_cells.qc_attrition(counts), kind) for kind in ("png", "svg")]
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):
-        second = [figures.render(figures.qc_attrition(counts), kind) for kind in ("png", "svg")]
+        second = [figures.render(figures_cells.qc_attrition(counts), kind) for kind in ("png", "svg")]
     assert first == second
     assert first[0].startswith(b"\x89PNG") and b"dc:date" not in first[1]
 
 
 def test_stratified_keeps_every_sample_and_its_share() -> None:
     cells = pd.DataFrame({"sample": ["a"] * 900 + ["b"] * 90 + ["c"] * 2, "x": np.arange(992)})
-    out = figures.stratified(cells, "sample", 100)
+    out = figures_cells.stratified(cells, "sample", 100)
     counts = out["sample"].value_counts()
     assert len(out) <= 101 and set(counts.index) == {"a", "b", "c"}
     assert counts["a"] == 90 and counts["b"] == 9 and out["x"].is_unique
-    assert len(figures.stratified(cells, "sample", 10_000)) == 992
-    pd.testing.assert_frame_equal(out, figures.stratified(cells, "sample", 100))
+    assert len(figures_cells.stratified(cells, "sample", 10_000)) == 992
+    pd.testing.assert_frame_equal(out, figures_cells.stratified(cells, "sample", 100))
 
 
 def test_forest_keeps_rows_without_an_estimate() -> None:
@@ -58,10 +58,10 @@ def test_forest_keeps_rows_without_an_estimate() -> None:
             "note": ["10 %", "too shallow"],
         }
     )
-    said = texts(figures.forest(rows, "t", "x"))
+    said = texts(figures_niche.forest(rows, "t", "x"))
     assert "P2" in said and "NA: too shallow" in said
     nothing = rows.assign(value=np.nan, low=np.nan, high=np.nan)
-    assert figures.render(figures.forest(nothing, "t", "x"))
+    assert figures.render(figures_niche.forest(nothing, "t", "x"))
 
 
 def test_loop_arm_without_answer_says_why() -> None:
@@ -69,7 +69,7 @@ def test_loop_arm_without_answer_says_why() -> None:
         "label": ["P1"] * 3, "axis": "IL6_classic", "arm": list("ABC"), "status": ["tested", "tested", "ligand_not_detected"],
         "effect": [1.0, 0.5, np.nan], "effect_low": [0.5, np.nan, np.nan], "effect_high": [1.5, np.nan, np.nan], "p": [0.01, 0.2, np.nan],
     })  # fmt: skip
-    figure = figures.loop_arms(arms, ["P1", "P2"], ["IL6_classic"], {"ligand_not_detected": "ligand not detected"})
+    figure = figures_niche.loop_arms(arms, ["P1", "P2"], ["IL6_classic"], report_text.short_words)
     assert "NA: ligand not detected" in texts(figure) and "NA: no row" in texts(figure)
     bars = [[p.get_width() for p in ax.patches] for ax in figure.axes]
     assert bars == [[1.0], [0.5], []]
@@ -82,16 +82,16 @@ def test_axis_dots_show_untestable_pairs() -> None:
         {**base, "sender": "mast", "n_assessable": 1, "effect": np.nan, "status": "too_few_patients"},
         {**base, "sender": "pvl", "n_assessable": 0, "effect": np.nan, "status": "receptor_not_detected"},
     ])  # fmt: skip
-    said = texts(figures.axis_dots(table, ["IL6_classic"]))
+    said = texts(figures_niche.axis_dots(table, ["IL6_classic"]))
     assert "1/3" in said and "1/1" in said and "receptor not detected" in said and "mast" in said
     untested = table.assign(n_assessable=0, effect=np.nan, status="no_counts")
-    assert figures.render(figures.axis_dots(untested, ["IL6_classic"]))
+    assert figures.render(figures_niche.axis_dots(untested, ["IL6_classic"]))
 
 
 def test_cnv_orders_chromosomes_as_numbers() -> None:
     rows = [("caf", 5, f"chr{c}", 0, 10, "1p", float(c)) for c in (10, 2, 1)]
     table = pd.DataFrame(rows, columns=["group", "n_cells", "chromosome", "start", "end", "arm", "value"])
-    figure = figures.cnv([("s", table)])
+    figure = figures_cells.cnv([("s", table)])
     image = figure.axes[0].get_images()[0].get_array()
     assert np.asarray(image).tolist() == [[1.0, 2.0, 10.0]]
 

@@ -12,7 +12,19 @@ import pytest
 
 import nicheloop
 from fake_results import make
-from nicheloop import io, report, report_text, status, tables
+from nicheloop import (
+    io,
+    report,
+    report_cells,
+    report_cohort,
+    report_data,
+    report_niche,
+    report_page,
+    report_text,
+    report_truth,
+    status,
+    tables,
+)
 from nicheloop.config import Config, load_config
 
 HEADINGS = [
@@ -126,7 +138,103 @@ def test_first_screen_counts(page: str) -> None:
     assert "In 3 of 5 tumours the CD44+/CD24- fraction of malignant cells could be estimated" in words
     assert "6 samples of 6 patients came in, 1 of them normal tissue. 1 sample could not be read." in words
     assert "T5: matrix.mtx.gz ends in the middle of a line." in words
-    assert "T4: not informative depth" in words
+    assert "CD44+/CD24- fraction, 2 of 5 tumours: too shallow for a zero to mean low (T4); unreadable (T5)." in words
+
+
+def cell_texts(page: str, table: str) -> list[list[str]]:
+    """Body cells of one table of the page."""
+    body = page[page.index(f'id="table-{table}"') :]
+    body = body[body.index("<tbody>") : body.index("</tbody>")]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in body.split("</tr>")[:-1]]
+
+
+def test_clones_and_expected_changes(page: str) -> None:
+    rows = {r[0]: r for r in cell_texts(page, "clones")}
+    assert set(rows) == {"T1", "&lt;script&gt;", "T3", "T4"}  # neither the unreadable sample nor normal tissue
+    _, subtype, clones, against, events, found, other, her2 = rows["T1"]
+    assert subtype == "TNBC" and clones.startswith("2 (") and against == "normal epithelium of the sample"
+    assert events == "1q gain, 16q loss (1)" and found == "2 of 3" and other == "9p24 loss (1)"
+    assert her2 == "not amplified (1 of 3 genes)"
+    assert report_cells.her2_words({"clone_1": {"amplified": None, "high": [], "measured": []}}) == "NA"
+
+
+def test_rates_that_differ_between_samples_are_said_in_words(page: str) -> None:
+    said = {r[1]: r[-1] for r in cell_texts(page, "csc_rates")}
+    assert said["CD24"].startswith("samples differ more than the cells within them")
+    assert said["CD44"] == said["ALDH1A3"] == "two states within samples"
+
+
+def test_panels_left_out_are_named(page: str) -> None:
+    words = " ".join("".join(read(page).text).split())
+    assert "Not drawn, because no macrophage was scored: T5 and T3." in words
+
+
+def test_circularity_is_shown(page: str) -> None:
+    rows = cell_texts(page, "circularity")
+    assert rows and all(int(r[2]) == len(r[3].split(", ")) for r in rows)
+    assert all(r[4] == "no" for r in rows)  # no pair that must be apart shares a gene
+
+
+def test_input_annotation_is_compared(page: str, folder: Path) -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    words = " ".join("".join(read(page).text).split())
+    types = io.read_table(folder / "cohort" / "cell_types.parquet")
+    given = types[types["cell_type_input"].notna()]
+    meant = given["cell_type_input"].astype(str).map(report_cells.type_of_input)
+    known = given[meant.notna()]
+    expected = cohen_kappa_score(meant[meant.notna()].astype(str), known["cell_type"].astype(str))
+    assert f"Of {len(known):,} cells whose label names a major type" in words
+    assert f"agree, Cohen's kappa {report_page.number(expected)}. " in words and 0.5 < expected < 1
+    assert "Labels that were not understood: Other." in words
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("Cancer LumA SC", "epithelial"), ("T cells CD8+", "t_nk"), ("NK", "t_nk"), ("Plasma B cells", "plasmablast"),
+        ("B cells Memory", "b_cell"), ("myCAF-like", "caf"), ("Endothelial ACKR1", "endothelial"), ("PVL Differentiated", "pvl"),
+        ("cDC2", "myeloid"), ("Macrophage", "myeloid"), ("Mast_cells", "mast"), ("cluster 7", None),
+    ],
+)  # fmt: skip
+def test_type_of_input(label: str, expected: str | None) -> None:
+    assert report_cells.type_of_input(label) == expected
+
+
+def test_kappa_is_nan_with_one_label() -> None:
+    assert np.isnan(report_cells.kappa(["a", "a"], ["a", "a"])) and np.isnan(report_cells.kappa([], []))
+
+
+def test_obstacle_of_malignant_receivers(tmp_path: Path) -> None:
+    import pandas as pd
+
+    row = {"ligand": "CXCL8", "receptor": "CXCR1", "sender": "macrophage", "receiver": "malignant", "axis": "CXCL8",
+           "arm": "forward", "reason": "", "status": "receptor_not_detected", "n_sender": 30, "n_receiver": 300,
+           "ligand_umi": 90.0, "ligand_fraction": 0.9, "ligand_upper": 0.97, "receptor_umi": 0.0, "receptor_fraction": 0.0,
+           "receptor_upper": 0.01, "n_platelet": 0, "n_neutrophil": 0}  # fmt: skip
+    neutrophil = {**row, "receiver": "neutrophil", "status": "too_few_cells", "n_receiver": 0, "receptor_upper": np.nan}
+
+    class One:
+        config, tumours = Config(), ["T1"]
+
+        def __init__(self, *rows: dict[str, Any]) -> None:
+            self.rows = pd.DataFrame(rows).assign(sample="T1")
+
+        def per_sample(self, name: str) -> pd.DataFrame:
+            return self.rows
+
+    said = report_niche.towards_malignant(
+        One(row, {**row, "receptor": "CXCR2", "receptor_upper": 0.012}, neutrophil), "CXCL8"
+    )  # type: ignore[arg-type]
+    assert said == (
+        "CXCL8: CXCR1/CXCR2 not detected in malignant cells of 1 of 1 tumour (at most 1.2\u00a0% of the cells of any tumour, "
+        "n = 300 cells)."
+    )
+    tested = {**row, "status": "tested", "receptor_umi": 50.0, "receptor_fraction": 0.2}
+    assert report_niche.towards_malignant(One(row, tested), "CXCL8") == ""  # type: ignore[arg-type]
+    assert report_niche.towards_malignant(One(neutrophil), "CXCL8") == ""  # type: ignore[arg-type]
+    absent = {**row, "status": "gene_absent_from_reference", "receptor_umi": np.nan, "receptor_fraction": np.nan}
+    assert "gene absent from reference" in report_niche.towards_malignant(One(absent), "CXCL8")  # type: ignore[arg-type]
 
 
 def test_same_tables_same_bytes(folder: Path, page: str) -> None:
@@ -213,6 +321,15 @@ def test_explain_takes_names_apart() -> None:
     assert report_text.explain("brand_new").startswith("Brand new") and not report_text.explained("brand_new")
 
 
+def test_short_words() -> None:
+    assert report_text.short_words("arm_a_ligand_not_detected") == "arm A: ligand not detected"
+    assert report_text.short_words("arm_c_too_few_cells") == "arm C: too few cells"
+    assert report_text.short_words("cd24_absent_from_reference") == "CD24 absent from reference"
+    assert report_text.short_words("ambient") == "ambient"
+    names = statuses_in_source() | set(tables.AXIS_STATUSES) | {"arm_b_csc_not_assessable"}
+    assert not [n for n in names if "_" in report_text.short_words(n)]
+
+
 def test_limits_are_not_worded_causally() -> None:
     said = " ".join([*report_text.STATUS_WORDS.values(), *report_text.METHOD_NOTES.values()]).lower()
     assert not re.search(r"\b(drives|proves|causes)\b", said)
@@ -220,14 +337,16 @@ def test_limits_are_not_worded_causally() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- small
 def test_power_matches_the_published_points() -> None:
-    assert round(report.smallest_rho(26), 2) == 0.53 and round(report.smallest_rho(10), 2) == 0.79
-    assert np.isnan(report.smallest_rho(3))
-    assert "0.53" in report.power_statement(2) and "no correlation can be judged" in report.power_statement(2)
+    assert round(report_cohort.smallest_rho(26), 2) == 0.53 and round(report_cohort.smallest_rho(10), 2) == 0.79
+    assert np.isnan(report_cohort.smallest_rho(3))
+    assert "0.53" in report_cohort.power_statement(
+        2
+    ) and "no correlation can be judged" in report_cohort.power_statement(2)
 
 
 def test_smallest_rho_by_simulation() -> None:
     rng, n = np.random.default_rng(5), 26
-    rho = report.smallest_rho(n)
+    rho = report_cohort.smallest_rho(n)
     x = rng.normal(size=(4000, n))
     y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=(4000, n))
     r = [np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)]
@@ -244,10 +363,10 @@ def test_macro_f1_and_balanced_accuracy_against_sklearn() -> None:
     rng = np.random.default_rng(0)
     truth, found = rng.choice(list("abc"), 200), rng.choice(list("abcd"), 200)
     expected = f1_score(truth, found, average="macro", labels=list("abc"))
-    assert report.macro_f1(truth.tolist(), found.tolist())[0] == pytest.approx(expected)
+    assert report_truth.macro_f1(truth.tolist(), found.tolist())[0] == pytest.approx(expected)
     a, b = rng.random(100) < 0.3, rng.random(100) < 0.5
-    assert report.balanced_accuracy(a, b) == pytest.approx(balanced_accuracy_score(a, b))
-    assert np.isnan(report.balanced_accuracy(np.ones(3, dtype=bool), np.ones(3, dtype=bool)))
+    assert report_truth.balanced_accuracy(a, b) == pytest.approx(balanced_accuracy_score(a, b))
+    assert np.isnan(report_truth.balanced_accuracy(np.ones(3, dtype=bool), np.ones(3, dtype=bool)))
 
 
 @pytest.mark.parametrize(
@@ -263,11 +382,11 @@ def test_macro_f1_and_balanced_accuracy_against_sklearn() -> None:
     ],
 )
 def test_number(value: float | None, expected: str) -> None:
-    assert report.number(value) == expected
+    assert report_page.number(value) == expected
 
 
 def test_find_figure() -> None:
     summary = {"n_caf": 20, "caf_malignant_share": 0.01, "reference_false_positive_upper": 0.03, "flag": True}
-    assert report.find_figure(summary, "caf", "malignant") == 0.01
-    assert report.find_figure(summary, "positive", "upper") == 0.03
-    assert np.isnan(report.find_figure(summary, "flag"))
+    assert report_data.find_figure(summary, "caf", "malignant") == 0.01
+    assert report_data.find_figure(summary, "positive", "upper") == 0.03
+    assert np.isnan(report_data.find_figure(summary, "flag"))

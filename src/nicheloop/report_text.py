@@ -25,8 +25,7 @@ STATUS_WORDS: dict[str, str] = {
     "upstream_not_ok": "An earlier stage gave no answer for this sample, and this stage needs it.",
     "upstream": "An earlier stage gave no answer for this sample, and this stage needs it.",
     "gene_absent_from_reference": "The gene is not among the features of this data set (for CD24 the rule with "
-    "GRCh37 and GENCODE v19"
-    " references): a zero there is not a measurement.",
+    "GRCh37 and GENCODE v19 references): a zero there is not a measurement.",
     "gene_not_measured": "The gene is not in this matrix: a zero there is not a measurement.",
     "absent from reference": "The gene is not among the features of this data set: a zero there is not a measurement.",
     "few_features": "Few features of the input could be recognised; the sample was read with what there is.",
@@ -86,15 +85,12 @@ STATUS_WORDS: dict[str, str] = {
     "too_few_malignant": "Fewer malignant cells than a fraction with a useful interval needs.",
     "too_few_malignant_cells": "Fewer malignant cells than a fraction with a useful interval needs.",
     "too_few_informative": "Too few malignant cells are sequenced deeply enough: a CD24-high cell of that depth "
-    "would often show no"
-    " CD24, so a zero is not 'low'.",
+    "would often show no CD24, so a zero is not 'low'.",
     "too_few_informative_cells": "Too few malignant cells are sequenced deeply enough: a CD24-high cell of that "
-    "depth would often"
-    " show no CD24, so a zero is not 'low'.",
+    "depth would often show no CD24, so a zero is not 'low'.",
     "low_depth": "Too few malignant cells are sequenced deeply enough for a zero to mean 'low'.",
     "not_informative_depth": "Too few malignant cells are sequenced deeply enough: a high cell of that depth "
-    "would often show no count, so"
-    " a zero is not 'low'.",
+    "would often show no count, so a zero is not 'low'.",
     "one_component": "Expression does not fall into a high and a low state; only the continuous rates are given.",
     "one_state": "Expression does not fall into a high and a low state; only the continuous rates are given.",
     "not_bimodal": "Expression does not fall into a high and a low state; only the continuous rates are given.",
@@ -118,8 +114,7 @@ STATUS_WORDS: dict[str, str] = {
     "ligand_not_detected": "The ligand was not seen above the detection floor in the senders; the upper bound "
     "says how rare it may be.",
     "receptor_not_detected": "A receptor subunit was not seen above the detection floor in the receivers; the "
-    "upper bound says how rare"
-    " it may be.",
+    "upper bound says how rare it may be.",
     "platelet_contamination": "The ligand's counts come with platelet genes: platelet debris, not a sending cell.",
     "ambient_not_exceeded": "The counts are no more than ambient RNA would leave.",
     "too_few_senders": "Fewer sender cells than the test needs.",
@@ -148,47 +143,67 @@ STATUS_WORDS: dict[str, str] = {
 
 ARM_WORDS = {"a": "forward", "b": "response", "c": "return"}
 
+# A few words for lists and tables, where a name with spaces for underscores would not read well.
 SHORT_WORDS = {
-    "ligand_not_detected": "ligand not detected",
-    "receptor_not_detected": "receptor not detected",
-    "gene_absent_from_reference": "gene absent from reference",
-    "too_few_cells": "too few cells",
-    "platelet_contamination": "platelet contamination",
-    "ambient_not_exceeded": "not above ambient",
-    "no_counts": "no counts",
+    "tested": "tested",
+    "ambient_not_exceeded": "not above ambient RNA",
+    "no_counts": "no counts in the input",
+    "not_informative_depth": "too shallow for a zero to mean low",
+    "low_depth": "too shallow for a zero to mean low",
+    "csc_not_assessable": "no malignant cell with a CSC state",
+    "no_readout": "no read-out in RNA",
+    "not_measurable": "not measurable in RNA",
+    "readout_not_measurable": "read-out not measurable",
+    "not_bimodal": "no high and low state to tell apart",
+    "no_common_stratum": "no clone and depth with both CSC-high and CSC-low cells",
+    "too_few_csc": "too few CSC-high cells",
+    "too_few_malignant": "too few malignant cells",
+    "not_callable": "no copy-number separation",
+    "metrics_disagree": "copy-number measures disagree",
+    "pooled_same_chemistry": "pooled, same chemistry",
+    "reference_other_chemistry": "another chemistry",
+    "not_run": "not run",
 }
+
+
+def short_words(status: str) -> str:
+    """A status in a few words: ``arm_a_too_few_cells`` is 'arm A: too few cells'."""
+    if status in SHORT_WORDS:
+        return SHORT_WORDS[status]
+    if status[:4] == "arm_" and status[4:6] in ("a_", "b_", "c_"):
+        return f"arm {status[4].upper()}: {short_words(status[6:])}"
+    if status != "gene_absent_from_reference" and status.endswith("_absent_from_reference"):
+        return f"{status.removesuffix('_absent_from_reference').upper()} absent from reference"
+    if ":" in status:
+        return ": ".join(short_words(part.strip()) for part in status.split(":"))
+    return status.replace("_", " ")
+
 
 LIMITATIONS = (
     "Everything here is seen in RNA of cells taken at one time. RNA does not show secreted protein, soluble IL6 "
-    "receptor, exosomes,"
-    " cell contact or the direction of a cause. The report therefore says 'consistent with', and never that one "
-    "thing drives another.",
-    "The patient is the unit of every test between tumours. Cells are not independent; p-values within a sample "
-    "say something about"
-    " that sample only, and z grows with the number of cells, so z is never compared between patients.",
-    "CD24 = 0 is not 'CD24-negative'. The fraction comes from a depth-aware joint model of CD44 and CD24; in "
-    "shallow data it is NA. RNA"
-    " is not surface protein: CD44 isoforms and CD24 glycosylation are invisible here.",
+    "receptor, exosomes, cell contact or the direction of a cause. The report therefore says 'consistent with', and "
+    "never that one thing drives another.",
+    "The patient is the unit of every test between tumours. Cells are not independent; p-values within a sample say "
+    "something about that sample only, and z grows with the number of cells, so z is never compared between patients.",
+    "CD24 = 0 is not 'CD24-negative'. The fraction comes from a depth-aware joint model of CD44 and CD24; in shallow "
+    "data it is NA. RNA is not surface protein: CD44 isoforms and CD24 glycosylation are invisible here.",
     "CD44+/CD24- is also a marker of basal and mesenchymal subtypes; only the contrast within a tumour bears on a "
     "stem-cell state.",
-    "ALDH1A3-high is an RNA state. It is not ALDEFLUOR activity, and normal luminal progenitors express ALDH1A3 "
-    "too: the"
-    " luminal-progenitor-adjusted fraction stands beside it.",
+    "ALDH1A3-high is an RNA state. It is not ALDEFLUOR activity, and normal luminal progenitors express ALDH1A3 too: "
+    "the luminal-progenitor-adjusted fraction stands beside it.",
     "CD44/CD24 and ALDH1A3 are two states and are never averaged into one 'stemness'.",
     "M1 and M2 are two axes, not two kinds of cell, and a ratio of them is not given. Monocytes are set apart first.",
     "Malignant cells are called from inferred copy number. A near-diploid tumour may not be callable; the "
-    "false-positive rate is that of"
-    " held-out reference cells.",
-    "Neutrophils and platelets are lost or turn up as debris in droplet data: CXCR1 and CXCR2 receivers are "
-    "mostly missing, and PPBP"
-    " (CXCL7) RNA marks platelets. Mature CXCL7 arises by proteolysis, which RNA does not measure.",
+    "false-positive rate is that of held-out reference cells.",
+    "Neutrophils and platelets are lost or turn up as debris in droplet data: CXCR1 and CXCR2 receivers are mostly "
+    "missing, and PPBP (CXCL7) RNA marks platelets. Mature CXCL7 arises by proteolysis, which RNA does not measure.",
     "Dissociation stress switches on NF-kB and STAT3 target genes; arm B is therefore given with adjustment for "
     "stress and interferon.",
     "Of one patient no more is said than 'all three arms present', 'not present' or 'not assessable': three arms "
-    "that each belong to a"
-    " cell type would be present without any loop. 'Consistent with a loop' is said of a cohort only.",
-    "Maps (UMAP) are pictures for orientation. Distances and densities on them are not evidence; no number in "
-    "this report comes from one.",
+    "that each belong to a cell type would be present without any loop. 'Consistent with a loop' is said of a cohort "
+    "only.",
+    "Maps (UMAP) are pictures for orientation. Distances and densities on them are not evidence; no number in this "
+    "report comes from one.",
     "Gene permutation in enrichment ranks gene sets; it is not a test between patients.",
 )
 
@@ -196,25 +211,22 @@ METHOD_NOTES = {
     "qc": "Barcodes are filtered per sample by median and scaled MAD, kept between a floor and a cap; doublets by "
     "simulation.",
     "embed": "Variable genes, principal components, integration, neighbours, Leiden clusters and a map; used for "
-    "clusters and pictures,"
-    " never as values for a score or test.",
+    "clusters and pictures, never as values for a score or test.",
     "scoring": "Gene sets are scored against the exact limit of drawing expression- and detection-matched genes.",
     "annotate": "Types need positive markers in the cell and its cluster; a cell without enough evidence stays "
     "unresolved.",
     "ambient": "Ambient RNA is estimated from genes that a compartment cannot make.",
     "malignancy": "Copy number is inferred in sliding windows against normal cells of the sample (or pooled ones, "
-    "by rungs). Malignant cells"
-    " exceed a cut at which held-out reference cells are rarely called.",
+    "by rungs). Malignant cells exceed a cut at which held-out reference cells are rarely called.",
     "csc": "CD44 and CD24 share a gamma-Poisson model with a high and a low state each; four joint weights are "
-    "fitted per sample. Intervals"
-    " carry the uncertainty of the rates. ALDH1A3 has the same model for one gene.",
+    "fitted per sample. Intervals carry the uncertainty of the rates. ALDH1A3 has the same model for one gene.",
     "tam": "Monocytes are split off; macrophages are scored on the M1 and M2 axes without secreted or circular genes.",
     "crosstalk": "Strength is the geometric mean of ambient-corrected ligand and limiting receptor subunit; p is "
-    "the larger of a label"
-    " permutation and an expression-matched-pair p; Benjamini-Hochberg over the tested rows of a sample.",
+    "the larger of a label permutation and an expression-matched-pair p; Benjamini-Hochberg over the tested rows of "
+    "a sample.",
     "loop": "Arm A: niche to malignant; arm B: response of CSC-high against CSC-low cells within clone and depth; "
-    "arm C: return to the niche."
-    " The patient's p is the largest of the three; an arm that cannot be measured makes the answer NA, not zero.",
+    "arm C: return to the niche. The patient's p is the largest of the three; an arm that cannot be measured makes "
+    "the answer NA, not zero.",
     "enrich": "Counts are summed per patient and state; states are contrasted within patients; the ranking is "
     "tested by gseapy's prerank.",
 }

@@ -1,0 +1,218 @@
+"""First chapter of the report: what came in, what was found, what could not be assessed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nicheloop.report_data import Data, cohort_words
+from nicheloop.report_niche import towards_malignant
+from nicheloop.report_page import (
+    MAIN_AXES,
+    Block,
+    bullets,
+    count,
+    fraction,
+    heading,
+    interval,
+    listed,
+    text,
+)
+from nicheloop.report_text import short_words
+from nicheloop.status import GOOD, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def summary_chapter(d: Data) -> list[Block]:
+    """What came in, what was found, what could not be assessed."""
+    n_samples = len(d.samples)
+    patients = {d.sheet_value(s, "patient") or s for s in d.samples}
+    readable = [s for s in d.samples if d.sheet_value(s, "status") == "ok"]
+    normals = [s for s in d.samples if d.is_normal(s)]
+    qc = d.per_sample("qc", ["cell_id", "qc_pass"])
+    n_in, n_kept = len(qc), int(qc["qc_pass"].sum()) if len(qc) else 0
+    types = d.table("cell_types")
+    unresolved = int((types["cell_type"] == "unresolved").sum())
+    calls = d.per_sample("malignancy", ["cell_id", "malignancy"])
+    n_malignant = int((calls["malignancy"] == "malignant").sum())
+    csc, tam = d.table("csc_patients"), d.table("tam_patients")
+    tumours = d.tumours
+    spoken = csc[csc["sample"].isin(tumours)]
+    good = spoken[spoken["m_csc_fraction"].notna()]
+    aldh = spoken[spoken["aldh1a3_fraction"].notna()]
+    macro = tam[tam["sample"].isin(tumours)]
+    macro_good = macro[macro["status"].isin(GOOD)]
+    loop = d.table("loop")
+    loop = loop[loop["sample"].isin(tumours)]
+
+    blocks = [
+        Block(
+            "cards",
+            entries=[
+                (f"{len(readable)} of {n_samples}", "samples could be read"),
+                (f"{n_kept:,}", f"cells kept of {n_in:,} barcodes"),
+                (f"{n_malignant:,}", "malignant cells"),
+                (f"{len(good)} of {len(tumours)}", "tumours with a CD44+/CD24- fraction"),
+                (f"{len(macro_good)} of {len(tumours)}", "tumours with macrophages assessed"),
+                (_present(loop)[0], "tumours with all three arms of the IL6 loop, of those assessable"),
+            ],
+        )
+    ]
+    found = []
+    unread = f" {count(n_samples - len(readable), 'sample')} could not be read." if len(readable) < n_samples else ""
+    found.append(
+        f"{count(n_samples, 'sample')} of {count(len(patients), 'patient')} came in"
+        + (f", {len(normals)} of them normal tissue" if normals else "")
+        + f".{unread} "
+        + (
+            f"Of {n_in:,} barcodes {n_kept:,} ({fraction(n_kept / n_in)}) passed quality control."
+            if n_in
+            else "No barcode was read."
+        )
+    )
+    if len(types):
+        found.append(
+            f"{len(types) - unresolved:,} of {len(types):,} cells were given a type; {unresolved:,} "
+            f"({fraction(unresolved / len(types))}) stay unresolved."
+        )
+    with_malignant = [s for s in tumours if ((calls["sample"] == s) & (calls["malignancy"] == "malignant")).any()]
+    found.append(
+        f"In {len(with_malignant)} of {count(len(tumours), 'tumour')} malignant cells were called ({n_malignant:,} "
+        "cells)" + (_normal_rate(calls, normals)) + "."
+    )
+    if len(good):
+        ordered = good.sort_values("m_csc_fraction", kind="stable")
+        lowest, highest = ordered.iloc[0], ordered.iloc[-1]
+        spread = (
+            f"from {interval(lowest.m_csc_fraction, lowest.m_csc_low, lowest.m_csc_high)} in {lowest['sample']} to "
+            f"{interval(highest.m_csc_fraction, highest.m_csc_low, highest.m_csc_high)} in {highest['sample']}"
+        )
+        if len(good) == 1:
+            spread = f"{interval(lowest.m_csc_fraction, lowest.m_csc_low, lowest.m_csc_high)} in {lowest['sample']}"
+        found.append(
+            f"In {len(good)} of {count(len(tumours), 'tumour')} the CD44+/CD24- fraction of malignant cells could be "
+            f"estimated: {spread} (95 % intervals)."
+        )
+    else:
+        found.append(
+            f"In none of {count(len(tumours), 'tumour')} could the CD44+/CD24- fraction of malignant cells be "
+            "estimated."
+        )
+    found.append(
+        f"An ALDH1A3-high fraction (RNA, not enzyme activity) could be given in {len(aldh)} of "
+        f"{count(len(tumours), 'tumour')}"
+        + (f"; median {fraction(aldh['aldh1a3_fraction'].median())}." if len(aldh) else ".")
+    )
+    if len(macro_good):
+        m2 = int((macro_good["fraction_m2_like"] > macro_good["fraction_m1_like"]).sum())
+        found.append(
+            f"Macrophages could be assessed in {len(macro_good)} of {count(len(tumours), 'tumour')}; in {m2} of "
+            "these M2-like macrophages outnumber M1-like ones."
+        )
+    else:
+        found.append(f"Macrophages could be assessed in none of {count(len(tumours), 'tumour')}.")
+    found += _crosstalk_sentences(d)
+    cohort = d.table("loop_cohort")
+    forward = cohort[cohort["axis"].isin(("IL6_classic", "IL6_trans", "IL6", "IL6_autocrine"))]
+    found += cohort_words(forward if len(forward) else cohort.head(2))
+
+    missing = []
+    if len(readable) < n_samples:
+        missing += [
+            f"{s}: {d.sheet_value(s, 'reason') or d.sheet_value(s, 'status')}." for s in d.samples if s not in readable
+        ]
+    for table, what in ((csc, "CD44+/CD24- and ALDH1A3-high fractions"), (tam, "Macrophages"), (loop, "Loop")):
+        if not len(table):
+            missing.append(f"{what}: no tumour has a row; the stage was not run or had nothing to work with.")
+    silent = [s for s in tumours if s not in with_malignant and s in readable]
+    if silent:
+        said = d.statuses[(d.statuses["stage"] == "malignancy") & d.statuses["sample"].isin(silent)]
+        missing.append(
+            f"No malignant cell in {len(silent)} of {count(len(tumours), 'tumour')}: {_reasons(said, len(tumours))}."
+        )
+    for rows, column, what in (
+        (spoken[spoken["m_csc_fraction"].isna()], "status", "CD44+/CD24- fraction"),
+        (spoken[spoken["aldh1a3_fraction"].isna()], "aldh1a3_status", "ALDH1A3-high fraction"),
+        (macro[~macro["status"].isin(GOOD)], "status", "Macrophages"),
+    ):
+        if len(rows):
+            missing.append(
+                f"{what}, {len(rows)} of {count(len(tumours), 'tumour')}: {_reasons(rows, len(tumours), column)}."
+            )
+    for axis, rows in loop[~loop["status"].isin(GOOD)].groupby("axis"):
+        if axis in MAIN_AXES[:4]:
+            n_all = int((loop["axis"] == axis).sum())
+            missing.append(
+                f"Loop over {str(axis).replace('_', ' ')}, {len(rows)} of {count(n_all, 'tumour')}: "
+                f"{_reasons(rows, n_all)}."
+            )
+    axes = d.table("axes")
+    for axis in ("IL6_classic", "CXCL8", "PPBP"):
+        rows = axes[axes["axis"] == axis]
+        if len(rows) and (rows["n_assessable"] == 0).all():
+            missing.append(
+                towards_malignant(d, axis)
+                or f"{axis.replace('_', ' ')}: no pair of types can be tested; the commonest obstacle is "
+                f"'{short_words(summarise(list(rows['status']))[0])}'."
+            )
+        elif axis != "IL6_classic" and (said := towards_malignant(d, axis)):
+            missing.append(said)
+    blocks += [
+        heading("What came in and what was found"),
+        bullets(found),
+        heading("What could not be assessed, and why"),
+    ]
+    blocks.append(bullets(missing) if missing else text("Everything that was asked could be assessed."))
+    blocks.append(
+        text(
+            "'NA' means not assessable, never zero. Each reason is put in plain words in the chapter 'Not assessable'."
+        )
+    )
+    return blocks
+
+
+def _reasons(rows: pd.DataFrame, n: int, column: str = "status") -> str:
+    """``too few malignant cells (T4); ...``, grouped by status; samples are not named where they are all `n`."""
+    parts = []
+    for status, group in sorted(rows.groupby(column)):
+        who = f" ({listed(group['sample'])})" if len(group) < n or n == 1 else ""
+        parts.append(f"{short_words(str(status))}{who}")
+    return "; ".join(parts)
+
+
+def _present(loop: pd.DataFrame) -> tuple[str, str]:
+    """``2 of 4`` tumours with all three arms over any IL6 axis."""
+    rows = loop[loop["axis"].str.startswith("IL6")] if len(loop) else loop
+    can = rows[rows["verdict"] != "not assessable"]
+    present = can[can["verdict"] == "all three arms present"]
+    return f"{present['patient'].nunique()} of {can['patient'].nunique()}", ""
+
+
+def _normal_rate(calls: pd.DataFrame, normals: list[str]) -> str:
+    rows = calls[calls["sample"].isin(normals) & (calls["malignancy"] != "not_epithelial")]
+    if not len(rows):
+        return ""
+    n = int((rows["malignancy"] == "malignant").sum())
+    share = f"{n} ({fraction(n / len(rows))}) were called malignant"
+    return f"; of {count(len(rows), 'epithelial cell')} of normal tissue {share}" + (", which is an error" if n else "")
+
+
+def _crosstalk_sentences(d: Data) -> list[str]:
+    axes = d.table("axes")
+    out = []
+    for axis in ("IL6_classic", "IL6_trans", "CXCL8", "PPBP"):
+        rows = axes[axes["axis"] == axis]
+        if not len(rows):
+            continue
+        best = rows.iloc[int(rows["n_assessable"].to_numpy().argmax())]
+        name = axis.replace("_", " ")
+        if best["n_assessable"] > 0:
+            out.append(
+                f"{name} could be tested in {best['n_assessable']:.0f} of {count(best['n_patients'], 'tumour')} for "
+                f"its most measurable pair ({best['sender'].replace('_', ' ')} to "
+                f"{best['receiver'].replace('_', ' ')}), significant in {best['n_significant']:.0f}."
+            )
+        else:
+            out.append(f"{name} could be tested in no tumour; why is said below.")
+    return out
