@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nicheloop import cli, launch
+from nicheloop.errors import UserError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,6 +59,16 @@ def test_help_needs_no_heavy_import():
         (["qc", "--counts", "nowhere.h5ad", "--out", "{out}/q.parquet"], "nowhere.h5ad"),
         (["qc", "--counts", "x", "--out", "y", "--config", '{"qc": {"n_mad": 1}}'], "Did you mean 'n_mads'"),
         (["run", "demo", "--out", "{out}", "--config", "nowhere.yaml"], "nowhere.yaml: no such configuration file"),
+        (["run", "demo", "--out", "{out}", "--config", "{out}"], "cannot be read as a YAML text file"),
+        (["run", "demo", "--out", "{out}", "--cores", "0"], "give 1 or more"),
+        (["run", "demo", "--out", "{out}/a{b}"], "curly bracket"),
+        (["run", "demo", "--out", "/proc/nicheloop"], "cannot be created"),
+        (["run", "{out}", "--out", "{out}/o"], "no sample can be used; nothing was started"),
+        (["run", "demo", "{out}", "--out", "{out}/o"], "'demo' alone"),
+        (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "{bad"], "--row: not valid JSON"),
+        (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "[1]"], "--row: expected a JSON object"),
+        (["qc", "--counts", "x", "--out", "y", "--config", "{bad"], "--config: not valid JSON"),
+        (["status", "--results", "{out}", "--samples", "a", "--out", "/dev/null/x"], "/dev/null: "),
     ],
 )
 def test_bad_input_is_a_message_and_exit_code_2(arguments: list[str], words: str, tmp_path: Path):
@@ -72,3 +84,87 @@ def test_paths_become_a_sheet_and_sheets_are_taken_as_they_are(tmp_path: Path):
     written = Path(launch.sheet_for([str(tmp_path / "a.h5")], tmp_path / "out"))
     assert written.read_text() == f"sample\tpath\na\t{(tmp_path / 'a.h5').resolve()}\n"
     assert launch.sheet_for([str(written)], tmp_path / "out") == str(written)
+
+
+def test_what_is_meant_as_a_sheet_is_read_as_one(tmp_path: Path):
+    (tmp_path / "a.h5").write_text("")
+    texts = {
+        "good.csv": "Sample,Path\nx,a.h5\n",
+        "half.tsv": "name\tpath\nx\ta.h5\n",
+        "bare.txt": "sample\tfile\nx\ta.h5\n",
+    }
+    counts = {"cells.csv": "sample,CD44,IL6\nc1,1,2\n", "genes.csv": "gene,a,b\nCD44,1,2\n"}
+    for name, text in {**texts, **counts}.items():
+        (tmp_path / name).write_text(text)
+    assert [launch.is_sheet(tmp_path / n) for n in (*texts, *counts)] == [True] * 3 + [False] * 2
+    for name in ("half.tsv", "bare.txt"):
+        with pytest.raises(UserError, match="is missing"):
+            launch.sheet_for([str(tmp_path / name)], tmp_path / "out")
+    with pytest.raises(UserError, match="stands alone"):
+        launch.sheet_for([str(tmp_path / "good.csv"), str(tmp_path / "a.h5")], tmp_path / "out")
+
+
+def test_the_survey_names_good_and_bad_samples_and_only_none_at_all_stops(tmp_path: Path, capsys):
+    (tmp_path / "good.csv").write_text("gene,a,b\nCD44,1,2\n")
+    (tmp_path / "bad.csv").write_text("<html>\n404\n")
+    rows = [{"sample": n, "path": str(tmp_path / f"{n}.csv"), "format": None} for n in ("good", "bad")]
+    good, bad = launch.survey(rows)
+    assert good == [f"good  dense  {tmp_path / 'good.csv'}"]
+    assert len(bad) == 1
+    assert "bad.csv: no column of numbers" in bad[0]
+    launch._announce(rows)
+    said = capsys.readouterr()
+    assert "good.csv" in said.out
+    assert "The run goes on without it" in said.err
+    with pytest.raises(UserError, match="nothing was started"):
+        launch._announce(rows[1:])
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(launch.io, "write_text", refuse)
+    with pytest.raises(UserError, match=r"cannot be written to .Permission denied."):
+        launch._prepare_folder(tmp_path)
+
+
+def test_samples_that_were_not_used_and_warnings_are_said_at_the_end(tmp_path: Path):
+    records = {
+        "a": {"status": "unreadable", "reason": "a.h5: damaged.", "warnings": []},
+        "b": {"status": "ok", "reason": "", "warnings": ["genes in rows", "3 gene names became dates"]},
+    }
+    for name, record in records.items():
+        launch.io.write_json(tmp_path / "samples" / name / "ingest.json", record)
+    rows = [{"sample": n} for n in ("a", "b", "not_run")]
+    assert launch._aftermath(tmp_path, rows) == [
+        "sample a was not used (unreadable): a.h5: damaged.",
+        "sample b: 3 gene names became dates.",
+    ]
+
+
+@pytest.mark.parametrize("quote", ["", "'"])
+def test_of_a_failed_step_the_cause_and_the_log_are_shown(tmp_path: Path, capfd, quote: str):
+    log = tmp_path / f"o{quote} x" / "logs" / "qc" / "s1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("12:00 something\nTraceback\nnicheloop: a.h5: damaged.\n12:01 end\n")
+    failed = subprocess.CalledProcessError(2, f"set -e; python -m nicheloop qc 2> {shlex.quote(str(log))}")
+    code = f"import sys; print({str(failed)!r}, file=sys.stderr)"
+    launch._follow([sys.executable, "-c", code], {}, quiet=True)
+    err = capfd.readouterr().err
+    assert err == f"nicheloop: step qc/s1 failed:\nnicheloop: a.h5: damaged.\n  {log}\n"
+    assert launch._cause("/nowhere/at/all.log") is None
+
+
+def test_routine_of_the_workflow_engine_is_left_out_and_trouble_is_not(capfd):
+    said = (
+        "Building DAG of jobs...|Job stats:|job  count|---  -----|qc  3|Select jobs to execute...|Execute 1 jobs...|"
+        "[Sun Nov  2 05:49:15 2026]|Finished jobid: 1 (Rule: report)|1 of 2 steps (50%) done|Error in rule qc:|    jobid: 3"
+    ).replace("|", "\n")
+    code = launch._follow(
+        [sys.executable, "-c", f"import sys; print({said!r}, file=sys.stderr); sys.exit(3)"], {}, quiet=True
+    )
+    out, err = capfd.readouterr()
+    assert code == 3
+    assert out == "  1 of 2 steps (50%) done: report\n"
+    assert err == "Error in rule qc:\n    jobid: 3\n"

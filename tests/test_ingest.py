@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.io import mmwrite
 
-from nicheloop import genes, ingest, io, readers
+from nicheloop import genes, ingest, inputs, io, readers
 from nicheloop.config import Ingest
 from nicheloop.errors import NotAssessable, UserError
 
@@ -339,15 +341,6 @@ def test_truncated_gzip(tmp_path: Path) -> None:
         (folder / name).write_bytes(whole)
 
 
-def test_wrong_number_of_barcodes(tmp_path: Path) -> None:
-    fails(
-        triplet(tmp_path / "in", X, features_of(GENES), CELLS[:-2]),
-        tmp_path,
-        "unreadable",
-        "3 barcodes",
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "status", "reason"),
     [
@@ -410,6 +403,162 @@ def test_empty_folder_and_missing_path(tmp_path: Path) -> None:
         run(tmp_path / "nowhere", tmp_path)
     with pytest.raises(UserError, match="unknown format"):
         run(tmp_path / "in", tmp_path, format="loom")
+
+
+# --- a corpus of what people hand in ----------------------------------------------------------------------------------
+
+IDS = "".join(f"{genes.ensembl_id(g)}\t{g}\n" for g in GENES)
+BARCODES = "".join(f"{c}\n" for c in CELLS)
+BANNER = "%%MatrixMarket matrix coordinate integer general\n"
+ENTRIES = [f"{g + 1} {c + 1} {X[c, g]}\n" for c, g in zip(*np.nonzero(X), strict=True)]
+SOUND = BANNER + f"8 5 {len(ENTRIES)}\n" + "".join(ENTRIES)
+ENDINGS = re.compile("(_mtx|_tsv)(_gz)?$")
+TABLE = "gene,a,b\nCD44,1,2\nIL6,3,0\n"
+
+
+def parts(folder: Path, **files: Any) -> Path:
+    """A 10x folder of version 2; keywords replace files (None: leave out), ``_`` standing for the dot."""
+    folder.mkdir()
+    whole: dict[str, Any] = {"matrix_mtx": SOUND, "genes_tsv": IDS, "barcodes_tsv": BARCODES, **files}
+    for name, content in whole.items():
+        if content is not None:
+            data = content if isinstance(content, bytes) else content.encode()
+            (folder / ENDINGS.sub(lambda m: m[0].replace("_", "."), name)).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"matrix_mtx": "<html>404</html>"}, "matrix.mtx, line 1: not a Matrix Market file"),
+        ({"matrix_mtx": BANNER + "8 5 1\n9 1 3\n"}, "Row index out of bounds"),
+        ({"matrix_mtx": BANNER + "8 5 999999999999\n1 1 1\n"}, "'8 5 999999999999'"),
+        ({"matrix_mtx": BANNER + f"8 5 1\n1 1 {10**30}\n"}, "out of range"),
+        ({"matrix_mtx": BANNER + "8 5 1\n1 1 x\n"}, "Line 3"),
+        ({"matrix_mtx": SOUND[: len(SOUND) // 2]}, "cannot be read"),
+        ({"matrix_mtx": BANNER + "8 5 0\n"}, "every entry is 0"),
+        ({"matrix_mtx": BANNER + "8 5 1\n2 3 -4\n"}, "feature 'CD24' in cell 'AAAC2-1'"),
+        ({"matrix_mtx": BANNER.replace("integer", "real") + "8 5 1\n2 3 nan\n"}, "feature 'CD24' in cell 'AAAC2-1'"),
+        ({"matrix_mtx": BANNER.replace("integer", "pattern") + "8 5 1\n2 3\n"}, "holds no counts"),
+        ({"matrix_mtx": BANNER.replace("integer", "complex") + "8 5 1\n2 3 1 1\n"}, "holds no counts"),
+        ({"barcodes_tsv": BARCODES + "".join(f"c{i}\n" for i in range(4))}, "9 barcodes"),
+        ({"barcodes_tsv": BARCODES + "c6\n"}, "6 barcodes"),
+        ({"genes_tsv": "ENSG00000146648\tEGFR\n" + IDS}, "9 features"),
+        ({"barcodes_tsv": BARCODES.replace(CELLS[1], "")}, "barcodes.tsv, line 2: the line is empty"),
+        ({"barcodes_tsv": "A\n" * 5}, "such as 'A'"),
+        ({"barcodes_tsv": "M\xfcller\n".encode("latin-1") * 5}, "save it as UTF-8"),
+        ({"barcodes_tsv": b"PK\x03\x04" + bytes(200)}, "Excel workbook"),
+        ({"barcodes_tsv": ""}, "barcodes.tsv: the file is empty"),
+        ({"barcodes_tsv": None}, "barcodes or cells beside it"),
+        ({"genes_tsv": None}, "features or genes beside it"),
+        ({"genes_tsv": IDS.replace("\tCD24", "")}, "genes.tsv, line 2: has 1 columns"),
+        ({"b_matrix_mtx": SOUND}, "give each by its prefix"),
+    ],
+)
+def test_bad_10x_folders(tmp_path: Path, files: dict[str, Any], reason: str) -> None:
+    _, record = run(parts(tmp_path / "in", **files), tmp_path)
+    assert record["status"] in ("unreadable", "no_counts_found")
+    assert reason in record["reason"]
+    assert str(tmp_path / "in") in record["reason"]
+    assert record["n_cells"] == 0
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"genes_tsv": IDS.replace("\n", "\r\n"), "matrix_mtx": SOUND.replace("\n", "\r\n")},
+        {"genes_tsv": "\ufeff" + IDS, "barcodes_tsv": "\ufeff" + BARCODES, "matrix_mtx": "\ufeff" + SOUND},
+        {"genes_tsv": IDS.encode("utf-16"), "barcodes_tsv": BARCODES.encode("utf-16")},
+        {"genes_tsv": gzip.compress(IDS.encode()), "matrix_mtx": gzip.compress(SOUND.encode())},
+        {"matrix_mtx": None, "matrix_mtx_gz": SOUND, "genes_tsv": None, "genes_tsv_gz": IDS},
+        {"matrix_mtx_gz": gzip.compress(SOUND.encode())},
+        {"barcodes_tsv": "cell_id\n" + BARCODES, "genes_tsv": "gene_id\tsymbol\n" + IDS},
+        {"barcodes_tsv": "cell\tnUMI\n" + BARCODES.replace("\n", "\t7\n")},
+        {"._matrix_mtx": b"\x00", "._genes_tsv": b"\x00"},
+    ],
+)
+def test_harmless_oddities_of_10x_folders_are_read(tmp_path: Path, files: dict[str, Any]) -> None:
+    counts, record = run(parts(tmp_path / "in", **files), tmp_path)
+    assert record["reason"] == ""
+    check(counts)
+    assert len(record["warnings"]) == ("matrix_mtx_gz" in files and "matrix_mtx" not in files)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.csv", TABLE.replace("1,2", '"1,000",2'), "'1,000' in row 'CD44', column 'a'"),
+        ("x.csv", TABLE.replace("1,2", "\x00,2"), "row 'CD44', column 'a'"),
+        ("x.csv", TABLE.replace("1,2", "1e300,2"), "'1e300' in row 'CD44', column 'a'"),
+        ("x.tsv", "gene;a;b\nCD44;1,5;2\nIL6;2;1\n", "a point for decimals"),
+        ("x.csv", "gene,a,b\nCD44,0,0\nIL6,0,0\n", "every entry is 0"),
+        ("x.csv", TABLE.replace("a,b", "a,"), "1 cells have no name"),
+        ("x.csv", 'gene,a\n"' + "x" * 200_000 + '",1\n', "field larger"),
+        ("x.csv", "<html>\n<body>404\n</html>\n", "no column of numbers"),
+        ("barcodes.tsv", BARCODES, "the folder of a 10x matrix"),
+        ("sheet.tsv", "name\tfile\nx\ty\n", "columns 'sample' and 'path'"),
+        ("x.csv", b"PK\x03\x04" + bytes(100), "Save the table as CSV"),
+        ("x.rds", b"\x1f\x8b", "Export the counts from R"),
+        ("x.tar.gz", b"\x1f\x8b", "Unpack it first"),
+        ("x.csv.gz", gzip.compress(TABLE.encode())[:-9], "truncated"),
+        ("x.h5", b"", "the file is empty"),
+        ("x.h5", b"<html>", "not an HDF5 file"),
+        ("x.h5.gz", gzip.compress(b"x"), "gunzip"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, content: str | bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    _, record = run(tmp_path / name, tmp_path)
+    assert record["status"] in ("unreadable", "no_counts_found")
+    assert str(tmp_path / name) in record["reason"]
+    assert reason in record["reason"]
+
+
+@pytest.mark.parametrize(
+    "content", [TABLE.encode("utf-16"), gzip.compress(TABLE.encode()), b"\xef\xbb\xbf" + TABLE.encode()]
+)
+def test_text_is_opened_by_content(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    np.testing.assert_array_equal(readers.read_counts(tmp_path / "x.csv").matrix.toarray(), [[1, 3], [2, 0]])
+
+
+def test_zero_layers_are_passed_over_and_other_layers_named(tmp_path: Path) -> None:
+    counts = sparse.csr_matrix(X, dtype=np.float32)
+    check(run(h5ad(tmp_path / "x.h5ad", counts, counts=sparse.csr_matrix(X * 0)), tmp_path)[0])
+    path = h5ad(tmp_path / "x.h5ad", np.full(X.shape, np.nan), umi=counts)
+    fails(path, tmp_path, "no_counts_found", "X (missing or infinite values). Other layers, not looked at: umi.")
+
+
+def test_several_people_or_species_in_one_file_are_a_warning(tmp_path: Path) -> None:
+    obs = pd.DataFrame({"Donor.ID": list("ppqqr"), "sample": ["s"] * 5})
+    x = sparse.csr_matrix(X, dtype=np.float32)
+    _, record = run(h5ad(tmp_path / "x.h5ad", x, [*GENES[:5], "mm10_A", "mm10_B", "mm10_C"], obs=obs), tmp_path)
+    assert record["status"] == "ok"
+    assert len(record["warnings"]) == 2
+    assert "mm10_A" in record["warnings"][0]
+    assert "'Donor.ID' of the cells holds 3 values" in record["warnings"][1]
+    _, record = run(h5ad(tmp_path / "x.h5ad", sparse.csr_matrix((X > 0) * 1.0)), tmp_path)
+    assert "no value exceeds 1" in record["warnings"][0]
+
+
+def test_no_memory_is_not_a_property_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job must fail, so that it is tried again with more."""
+
+    def hungry(*_: Any) -> None:
+        raise MemoryError("3 TiB")
+
+    monkeypatch.setattr(readers, "read_dense", hungry)
+    (tmp_path / "x.csv").write_text(TABLE)
+    with pytest.raises(UserError, match="more memory") as caught:
+        readers.read_counts(tmp_path / "x.csv")
+    assert not isinstance(caught.value, inputs.DataError)
+
+
+@pytest.mark.parametrize("bad", [True, False])
+def test_a_glance_agrees_with_reading(tmp_path: Path, bad: bool) -> None:
+    folder = parts(tmp_path / "in", matrix_mtx="no\n" if bad else SOUND)
+    with pytest.raises(UserError, match="line 1") if bad else contextlib.nullcontext():
+        assert readers.glance(folder) == ("10x_mtx", folder / "matrix.mtx")
 
 
 # --- real data --------------------------------------------------------------------------------------------------------

@@ -64,9 +64,10 @@ STAGES = (
     Stage("score", "score.run_score", "gene-set scores against matched nulls", {**COUNTS, **TYPES, **MALIGNANT}, sections={"options": "scoring"}),
     Stage("csc-rates", "csc.run_csc_rates", "rates of the low and high states", {}, {**_lists("scores", "ambient"), **RECORDS}, {"options": "csc"}),
     Stage("csc", "csc.run_csc", "CD44+/CD24- and ALDH1A3-high states of malignant cells",
-          {"scores": "scores.parquet of the sample", "rates": "cohort/csc_rates.parquet", **RECORD}, sections={"options": "csc"}),
+          {"scores": "scores.parquet of the sample", "rates": "cohort/csc_rates.parquet", **RECORD,
+           "ambient": "ambient.parquet of the sample"}, sections={"options": "csc"}),
     Stage("csc-patients", "csc.run_csc_patients", "CSC states per patient with intervals", {"rates": "cohort/csc_rates.parquet"},
-          {**_lists("csc", "scores"), **RECORDS}, {"options": "csc"}, True, ("out", "out_controls")),
+          {**_lists("csc", "scores", "ambient"), **RECORDS}, {"options": "csc"}, True, ("out", "out_controls")),
     Stage("tam", "tam.run_tam", "macrophages on the M1 and M2 axes", {**TYPES, "scores": "scores.parquet of the sample", **RECORD},
           sections={"options": "tam"}),
     Stage("tam-patients", "tam.run_tam_patients", "macrophages per patient", {}, {**_lists("tam", "scores"), **RECORDS}, {"options": "tam"}),
@@ -93,7 +94,29 @@ def _resolve_config(text: str | None) -> Any:
 
     if text is None:
         return load_config({})
-    return load_config(json.loads(text), "--config") if text.lstrip().startswith("{") else read_config(text)
+    if text.lstrip().startswith("{"):
+        return load_config(_json(text, "--config"), "--config")
+    try:
+        return read_config(text)
+    except UnicodeError as err:
+        raise UserError(f"{text}: cannot be read as a YAML text file ({err}). Check --config.") from None
+
+
+def _json(text: str, option: str) -> dict[str, Any]:
+    """JSON object given to an option."""
+    try:
+        value = json.loads(text)
+    except ValueError as err:
+        raise UserError(f"{option}: not valid JSON ({err}).") from None
+    if not isinstance(value, dict):
+        raise UserError(f'{option}: expected a JSON object such as {{"key": "value"}}, found {type(value).__name__}.')
+    return value
+
+
+def _cores(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of cores; give 1 or more")
+    return int(text)
 
 
 def _section(config: Any, path: str) -> Any:
@@ -119,7 +142,7 @@ def _ingest(args: argparse.Namespace) -> None:
     from nicheloop import ingest, workflow
 
     row = workflow.complete(
-        json.loads(args.row) if args.row else {"sample": args.sample or Path(args.path).name, "path": args.path}
+        _json(args.row, "--row") if args.row else {"sample": args.sample or Path(args.path).name, "path": args.path}
     )
     ingest.run_ingest(
         Path(args.path), Path(args.out), Path(args.record_out), row=row, options=_resolve_config(args.config).ingest
@@ -180,11 +203,22 @@ class _Formatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=32, width=100)
 
 
+class _Commands(argparse.RawDescriptionHelpFormatter):
+    """Help of the whole program, wide enough for the longest command."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=30, width=100)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        self._action_max_length = max(self._action_max_length, 18)  # argparse forgets the indent of commands
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
     top = argparse.ArgumentParser(
         prog="nicheloop",
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100),
+        formatter_class=_Commands,
         description=(
             "Cancer stem cells, macrophages and the IL6 / CXCL8 / CXCL7 loop in breast-tumour single-cell RNA-seq,\n"
             "per patient and with its uncertainty.\n\n"
@@ -193,7 +227,13 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     top.add_argument("--version", action="version", version=f"nicheloop {nicheloop.__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    commands = top.add_subparsers(
+        title="commands",
+        description="'run' is all you need; it calls the others, which are the single steps of the workflow.",
+        metavar="COMMAND",
+        dest="command",
+        required=True,
+    )
 
     def add(name: str, text: str, call: Any) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -207,7 +247,7 @@ def parser() -> argparse.ArgumentParser:
         "paths", nargs="+", metavar="PATH", help="10x folder, .h5, .h5ad or dense table; a sample sheet; or 'demo'"
     )
     run.add_argument("--out", default="results", metavar="DIR", help="folder for all results (default: results)")
-    run.add_argument("--cores", type=int, default=2, metavar="N", help="processor cores to use (default: 2)")
+    run.add_argument("--cores", type=_cores, default=2, metavar="N", help="processor cores to use (default: 2)")
     run.add_argument("--config", metavar="FILE", help="your config.yaml; keys left out take their defaults")
     run.add_argument("--dry-run", action="store_true", help="check everything and list the jobs; run nothing")
     run.add_argument(
@@ -278,6 +318,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as err:
         for message in err.messages:
             print(f"nicheloop: {message}", file=sys.stderr)
+        return 2
+    except OSError as err:
+        if err.filename is None:
+            raise
+        print(f"nicheloop: {err.filename}: {err.strerror}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

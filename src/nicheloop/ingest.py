@@ -12,7 +12,8 @@ import numpy as np
 
 from nicheloop import genes, io
 from nicheloop.errors import UserError
-from nicheloop.readers import DataError, RawCounts, read_counts
+from nicheloop.inputs import DataError
+from nicheloop.readers import RawCounts, read_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,20 @@ SHEET = (
 )
 INPUT = ("path", "format")
 EXAMPLES = 10  # names of each kind shown in the record
+MANY_UNKNOWN = 0.2  # share of unknown features worth a warning: a second species, or another annotation
+# Columns of a cells' table that tell samples or patients apart; one path is one sample of one patient.
+PEOPLE = {
+    "patient",
+    "patientid",
+    "donor",
+    "donorid",
+    "individual",
+    "subject",
+    "subjectid",
+    "sample",
+    "sampleid",
+    "origident",
+}
 
 
 @dataclass
@@ -155,6 +170,22 @@ def clean_obs(obs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, index=obs.index)
 
 
+def mixed_people(obs: pd.DataFrame | None) -> list[str]:
+    """One warning for each column of the cells' table that tells several samples or patients apart."""
+    found: list[str] = []
+    if obs is None:
+        return found
+    for column in obs.columns:
+        if "".join(c for c in str(column).lower() if c.isalnum()) in PEOPLE:
+            values = sorted({str(v) for v in obs[column].dropna()})
+            if len(values) > 1:
+                found.append(
+                    f"column '{column}' of the cells holds {len(values)} values (such as {', '.join(values[:3])}), "
+                    "but all cells were taken as one sample of one patient. Write one file per sample"
+                )
+    return found
+
+
 def write_counts(
     path: str | Path,
     named: Named | None,
@@ -238,8 +269,14 @@ def run_ingest(
             record["warnings"].append(
                 "values are not whole numbers (such as TPM): stages that need counts give no answer"
             )
+        if 1 - share > MANY_UNKNOWN:
+            record["warnings"].append(
+                f"{1 - share:.0%} of the features are no known human genes (such as "
+                f"{', '.join(record['unresolved_examples'][:3])}): another species among them?"
+            )
         obs = clean_obs(raw.obs) if raw.obs is not None else None
         obs = _with_annotation(obs, raw, record)
+        record["warnings"] += mixed_people(raw.obs)
     except DataError as err:
         record |= {"status": err.status, "reason": " ".join(err.messages)}
         named, barcodes, obs = None, [], None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nicheloop import io, sheet
 from nicheloop.config import read_config
@@ -14,6 +17,18 @@ from nicheloop.errors import UserError
 
 PACKAGE = Path(__file__).parent
 SHEET_ENDINGS = (".tsv", ".csv", ".txt")
+YAML = re.compile(r": |:$| #")  # Snakemake reads the values of --config as YAML
+# What Snakemake says while all goes well.
+FINISHED = re.compile(r"Finished jobid: \d+ \(Rule: (\w+)\)")
+STEP = re.compile(r"\d+ of \d+ steps \(\d+%\) done")
+ROUTINE = re.compile(
+    r"\s*$|Select jobs to execute|Execute \d+ jobs|\[\w{3} \w{3} +\d+ [\d:]+ \d{4}\]$|Using shell|Provided cores"
+    r"|Rules claiming|Conda environments: ignored|Assuming unrestricted|Building DAG|Using workflow specific profile"
+    r"|Job stats:|job +count$|-+ +-+$|\w+ +\d+$|Complete log|Elapsed time|Shutting down|Exiting because"
+    r"|(RuleException|WorkflowError):$|CalledProcessError in file|At least one job did not complete"
+)
+FAILED = re.compile(r"""Command (['"]).* 2> (.+)\1 returned non-zero exit status""")
+SHOWN = 20  # samples listed one by one
 
 
 def workflow_folder() -> Path:
@@ -25,25 +40,142 @@ def workflow_folder() -> Path:
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether a file is a sample sheet: a text table whose header names 'sample' and 'path'."""
-    if not path.is_file() or path.suffix.lower() not in SHEET_ENDINGS:
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as handle:
-        header = handle.readline().replace(",", "\t").replace(";", "\t").split("\t")
-    return {"sample", "path"} <= {h.strip() for h in header}
+    """Whether a file is meant as a sample sheet: a text table whose header names 'path', or 'sample' above text."""
+    return path.is_file() and path.suffix.lower() in SHEET_ENDINGS and sheet.looks_like_sheet(path)
 
 
 def sheet_for(paths: Sequence[str], out: Path) -> str:
     """Value of ``samples`` for these paths; writes ``samples.tsv`` into `out` where the paths are data."""
     if list(paths) == ["demo"]:
         return "demo"
-    if len(paths) == 1 and is_sheet(Path(paths[0])):
-        sheet.read_sheet(paths[0])
-        return str(Path(paths[0]).resolve())
+    sheets = [p for p in paths if is_sheet(Path(p).expanduser())]
+    if sheets and len(paths) > 1:
+        raise UserError(f"{sheets[0]}: a sample sheet stands alone. Add the other samples to it as lines.")
+    if sheets:
+        path = Path(sheets[0]).expanduser()
+        sheet.read_sheet(path)
+        if YAML.search(str(path.resolve())):
+            raise UserError(f"{path}: ': ' or ' #' in the path of a sheet cannot be used by the workflow. Rename it.")
+        return str(path.resolve())
     rows = sheet.sheet_from_paths(paths)
     text = "sample\tpath\n" + "".join(f"{r['sample']}\t{r['path']}\n" for r in rows)
     io.write_text(out / "samples.tsv", text)
     return str(out / "samples.tsv")
+
+
+def survey(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Look at the head of every sample's files.
+
+    Returns
+    -------
+    tuple
+        One line for each sample that is recognised; one message for each that cannot be used.
+    """
+    from nicheloop import readers
+
+    good, bad = [], []
+    for row in rows:
+        try:
+            fmt, source = readers.glance(row["path"], row["format"])
+            good.append(f"{row['sample']}  {fmt}  {source}")
+        except UserError as err:
+            bad.append(f"sample {row['sample']}: {' '.join(err.messages)}")
+    return good, bad
+
+
+def _announce(rows: Sequence[dict[str, Any]]) -> None:
+    good, bad = survey(rows)
+    if not good:
+        raise UserError([*bad, "no sample can be used; nothing was started."])
+    for line in [*good[:SHOWN], *([f"... and {len(good) - SHOWN} more"] if len(good) > SHOWN else [])]:
+        print(f"  {line}")
+    for line in bad:
+        print(f"nicheloop: {line}\n  The run goes on without it.", file=sys.stderr)
+    sys.stdout.flush()
+
+
+def _aftermath(out: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What a user should know of the samples once they were read: those not used, and warnings."""
+    from nicheloop.readers import ORIENTATIONS
+
+    lines: list[str] = []
+    for row in rows:
+        path = out / "samples" / row["sample"] / "ingest.json"
+        record = io.read_json(path) if path.exists() else {}
+        if record.get("status", "ok") != "ok":
+            lines.append(f"sample {row['sample']} was not used ({record['status']}): {record['reason']}")
+        lines += [f"sample {row['sample']}: {w}." for w in record.get("warnings", []) if w not in ORIENTATIONS]
+    return lines
+
+
+def _prepare_folder(out: Path) -> None:
+    if sheet.UNUSABLE.search(str(out)) or YAML.search(str(out)):
+        raise UserError(
+            f"{str(out)!r} has a curly bracket, tab, line break, ': ' or ' #' in it, which the workflow cannot use. "
+            "Choose another --out."
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise UserError(f"{out}: cannot be created ({err.strerror}). Choose another --out.") from None
+    try:
+        io.write_text(out / ".writable", "")
+        (out / ".writable").unlink()
+    except OSError as err:
+        raise UserError(f"{out}: cannot be written to ({err.strerror}). Choose another --out.") from None
+
+
+def _cause(log: str) -> str | None:
+    """Give the last words of a failed job's log and its path, here quoted for the shell; None if it is not there."""
+    try:
+        path = Path(*shlex.split(log))
+        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except (OSError, ValueError, TypeError):
+        return None
+    ours = [line for line in lines if line.startswith("nicheloop: ")] or lines[-1:]
+    return "\n".join(
+        [f"nicheloop: step {str(path.with_suffix('')).rpartition('/logs/')[2]} failed:", *ours, f"  {path}"]
+    )
+
+
+def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool) -> int:
+    """Run Snakemake and pass on what it says: one line per step, and all that is not routine."""
+    if not quiet:
+        return subprocess.run(command, env=environment, check=False).returncode
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+    )
+    assert process.stderr is not None
+    rule = ""
+    try:
+        for line in process.stderr:
+            if finished := FINISHED.match(line):
+                rule = finished[1]
+            elif STEP.match(line):
+                print(f"  {line.rstrip()}: {rule}", flush=True)
+            elif failed := FAILED.match(line):
+                print(_cause(failed[2]) or line.rstrip(), file=sys.stderr, flush=True)
+            elif not ROUTINE.match(line):
+                print(line, end="", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:  # Snakemake was told as well: let it end its jobs
+        process.communicate()
+        raise
+    return process.wait()
+
+
+def _plan(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Print the table of jobs that would run."""
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr + done.stdout, file=sys.stderr)
+        raise UserError("the workflow cannot be planned; see above.")
+    table = done.stdout.partition("\nReasons:")[0].rpartition("Job stats:")  # it stands there twice
+    if not table[1]:
+        print("\nEverything is up to date: nothing would run.")
+        return 0
+    print(table[2].rstrip())
+    print("\nNothing was run; all of the above would be. A sample's values are looked at only in the run itself.")
+    return 0
 
 
 def run(
@@ -54,25 +186,45 @@ def run(
     Raises
     ------
     UserError
-        For a missing path or a wrong configuration, before anything starts.
+        For a missing path, a wrong configuration, or samples of which none can be used, before anything starts.
     """
+    if cores < 1:
+        raise UserError(f"--cores {cores}: at least 1 core is needed.")
     out = out.expanduser().resolve()
     folder = workflow_folder()
-    configfile = Path(config).resolve() if config else folder / "config.yaml"
-    read_config(configfile)
+    configfile = Path(config).expanduser().resolve() if config else folder / "config.yaml"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise UserError(f"{out}: cannot be created ({err.strerror}). Choose another --out.") from None
+        read_config(configfile)
+    except (OSError, UnicodeError) as err:
+        raise UserError(f"{configfile}: cannot be read as a YAML text file ({err}). Check --config.") from None
+    _prepare_folder(out)
     samples = sheet_for(paths, out)
+    rows = [] if samples == "demo" else sheet.read_sheet(samples)
+    if rows:
+        print(f"{len(rows)} sample{'s' if len(rows) > 1 else ''}, results in {out}")
+        _announce(rows)
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(out),
         "--configfile", str(configfile), "--cores", str(cores), "--rerun-incomplete", "--show-failed-logs",
-        *(["--dry-run", "--quiet", "rules"] if dry_run else ["--quiet", "rules", "host"]), *snakemake,
+        "--quiet", "rules", "host", *(["--dry-run"] if dry_run else []), *snakemake,
         "--config", f"samples={samples}", f"results={out}",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])}
-    code = subprocess.run(command, env=environment, check=False).returncode
-    if code == 0 and not dry_run:
+    if dry_run and not snakemake:
+        return _plan(command, environment)
+    code = _follow(command, environment, quiet=not snakemake)
+    for line in _aftermath(out, rows):
+        print(f"nicheloop: {line}", file=sys.stderr)
+    if code == 0 and not dry_run and (out / "report.html").is_file():
         print(f"\nThe report is ready: {out / 'report.html'}")
+    if code:
+        locked = any((out / ".snakemake/locks").glob("*"))
+        remedy = (
+            " If the folder is locked and no other run works in it, add '--snakemake --unlock' once." if locked else ""
+        )
+        print(
+            f"\nnicheloop: the workflow stopped (exit code {code}). What was done is kept: mend the cause named above "
+            f"(logs: {out / 'logs'}) and give the same command again.{remedy}",
+            file=sys.stderr,
+        )
     return code

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import re
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,27 +16,20 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import genes
+from nicheloop import genes, inputs
 from nicheloop.errors import UserError
+from nicheloop.inputs import DENSE_SUFFIXES, FORMATS, HDF5_SUFFIXES, DataError, bare, reading
 
 if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-FORMATS = ("10x_h5", "10x_mtx", "h5ad", "dense")
-DENSE_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 BLOCK_VALUES = 4_000_000  # values of a dense table held at once: 16 MB, independent of the file's size
 SNIFFED = 500  # features looked at to tell genes from cells
 # The largest log2(TPM + 1), since TPM sum to a million: a table of fractions that never exceeds this was logged.
 LARGEST_LOG = float(np.log2(1e6 + 1))
-
-
-class DataError(UserError):
-    """One sample's data cannot be used; `status` names why."""
-
-    def __init__(self, message: str, status: str = "unreadable"):
-        super().__init__(message)
-        self.status = status
+ORIENTATIONS = ("genes in rows", "cells in rows")
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -73,36 +64,7 @@ class RawCounts:
     notes: list[str] = field(default_factory=list)
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what libraries raise on damaged files into a message that names the file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-        raise DataError(f"{path}: the compressed file is truncated or damaged ({err}). Download it again.") from None
-    except UnicodeDecodeError as err:
-        raise DataError(f"{path}: not a text file ({err.reason} at byte {err.start}).") from None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as err:
-        reason = " ".join(str(err).split())
-        raise DataError(
-            f"{path}: cannot be read ({type(err).__name__}: {reason}). Check that the file is complete."
-        ) from None
-
-
-def _open(path: Path) -> IO[str]:
-    if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
-
-
-def _bare(path: Path) -> str:
-    """File name in lower case without .gz."""
-    return path.name.lower().removesuffix(".gz")
-
-
-def detect_format(path: str | Path) -> tuple[str, Path]:
+def detect_format(path: str | Path, fmt: str | None = None) -> tuple[str, Path]:
     """Format of a file, folder or prefix (``folder/GSM1_``), from content and names, and the path to read.
 
     Raises
@@ -110,56 +72,44 @@ def detect_format(path: str | Path) -> tuple[str, Path]:
     UserError
         If nothing is there, nothing can be recognised, or a folder holds several samples.
     """
-    path = Path(path)
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        matrices = [p for p in found if _bare(p).endswith(".mtx")]
-        if len(matrices) == 1:
-            return "10x_mtx", matrices[0]
-        if len(matrices) > 1:
-            names = ", ".join(p.name for p in matrices[:5])
-            raise DataError(
-                f"{path}: holds {len(matrices)} matrices ({names}). Give one sample's prefix, such as {path}/SAMPLE_."
-            )
-        others = [p for p in found if _bare(p).endswith((".h5", ".h5ad"))]
-        others = others or [p for p in found if _bare(p).endswith(DENSE_SUFFIXES)]
-        if len(others) != 1:
-            names = ", ".join(p.name for p in found[:8]) or "nothing"
-            raise DataError(
-                f"{path}: expected matrix.mtx[.gz] with features and barcodes, or one .h5, .h5ad or text table; "
-                f"found {names}.",
-                "no_counts_found",
-            )
-        path = others[0]
-    if not path.exists():
-        beside = sorted(path.parent.glob(path.name + "*.mtx*")) if path.parent.is_dir() else []
-        if len(beside) == 1:
-            return "10x_mtx", beside[0]
-        raise UserError(f"{path}: no such file, folder or prefix. Check the column 'path' of the sample sheet.")
-    name = _bare(path)
+    source = inputs.locate(path)
+    name = bare(source)
+    if fmt is not None:
+        return fmt, source
     if name.endswith(".mtx"):
-        return "10x_mtx", path
-    if name.endswith((".h5", ".h5ad", ".hdf5")):
-        return _hdf5_format(path), path
+        return "10x_mtx", source
+    if name.endswith(HDF5_SUFFIXES):
+        return _hdf5_format(source), source
     if name.endswith(DENSE_SUFFIXES):
-        return "dense", path
-    raise DataError(
-        f"{path}: not a known format. Known: 10x .h5, folders with matrix.mtx[.gz], .h5ad, "
-        f"tables {', '.join(DENSE_SUFFIXES)}[.gz]."
-    )
+        return "dense", source
+    raise inputs.unknown(source)
+
+
+def _check_hdf5(path: Path) -> None:
+    import h5py
+
+    with reading(path):
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty. Download it again.")
+        if inputs.is_gzip(path):
+            raise DataError(f"{path}: a compressed HDF5 file. Unpack it first (gunzip).")
+        if not h5py.is_hdf5(path):
+            raise DataError(f"{path}: not an HDF5 file, or cut off at its start: cannot be read. Download it again.")
 
 
 def _hdf5_format(path: Path) -> str:
     import h5py
 
-    with _reading(path), h5py.File(path, "r") as handle:
+    _check_hdf5(path)
+    with reading(path), h5py.File(path, "r") as handle:
         keys = set(handle)
         if {"obs", "var"} <= keys:
             return "h5ad"
         if "matrix" in keys or any("barcodes" in getattr(handle[k], "keys", list)() for k in keys):
             return "10x_h5"
         raise DataError(
-            f"{path}: neither a 10x matrix nor an h5ad file (it holds {', '.join(sorted(keys)) or 'nothing'})."
+            f"{path}: neither a 10x matrix nor an h5ad file (it holds {', '.join(sorted(keys)) or 'nothing'}). "
+            "Give filtered_feature_bc_matrix.h5 or an h5ad."
         )
 
 
@@ -212,7 +162,8 @@ def read_10x_h5(path: Path) -> RawCounts:
     import h5py
     from scipy.sparse import csr_matrix
 
-    with _reading(path), h5py.File(path, "r") as handle:
+    _check_hdf5(path)
+    with reading(path), h5py.File(path, "r") as handle:
         if "matrix" in handle:
             group, features = handle["matrix"], handle["matrix/features"]
             names, ids = features["name"].asstr()[:], features["id"].asstr()[:]
@@ -258,52 +209,21 @@ def read_10x_h5(path: Path) -> RawCounts:
 # --- MatrixMarket -----------------------------------------------------------------------------------------------------
 
 
-def _beside(matrix: Path, words: Sequence[str]) -> Path:
-    """Feature or barcode file that belongs to a matrix: same prefix first, else the only one of the folder."""
-    tables = [p for p in sorted(matrix.parent.iterdir()) if p.is_file() and _bare(p).endswith((".tsv", ".txt", ".csv"))]
-    # In the order of the words: "Tcells_barcodes.tsv" holds barcodes.
-    files = next((hits for w in words if (hits := [p for p in tables if w in _bare(p)])), [])
-    prefix = re.split(r"matrix|counts?_|sparse|\.mtx", matrix.name, maxsplit=1)[0]
-    same = [p for p in files if p.name.startswith(prefix)] if prefix else files
-    found = same if len(same) == 1 or not files else (same or files)
-    if len(found) > 1:  # a compressed copy beside the plain file is the same file
-        found = list({_bare(p): p for p in found}.values())
-    if len(found) != 1:
-        listed = ", ".join(p.name for p in found) or "none"
-        raise DataError(f"{matrix}: expected one file of {' or '.join(words)} beside it; found {listed}.")
-    return found[0]
-
-
-def _text_rows(path: Path) -> list[list[str]]:
-    with _reading(path), _open(path) as handle:
-        lines = handle.read().splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise DataError(f"{path}: the file is empty.")
-    separator = "\t" if "\t" in lines[0] else "," if _bare(path).endswith(".csv") or "," in lines[0] else "\t"
-    return [list(row) for row in csv.reader(lines, delimiter=separator)]
-
-
-def _labels(rows: list[list[str]], sizes: Sequence[int]) -> list[list[str]]:
-    """Columns of a label file; a header is one line more than one of the sizes it may have."""
-    if len(rows) not in sizes and len(rows) - 1 in sizes:
-        rows = rows[1:]
-    width = min(len(r) for r in rows) if rows else 0
-    return [[r[i] for r in rows] for i in range(width)]
-
-
 def read_mtx(path: Path) -> RawCounts:
     """Read a MatrixMarket file with its features and barcodes (Cell Ranger 2, 3, or plain genes.txt, barcodes.txt)."""
     from scipy.io import mmread
     from scipy.sparse import coo_matrix, csr_matrix
 
-    with _reading(path):
-        x = coo_matrix(mmread(path)).astype(np.float32)
+    feature_file, barcode_file = inputs.label_files(path)
+    marked = inputs.check_mtx(path)
+    with reading(path), contextlib.ExitStack() as stack:
+        source: Any = path
+        if marked or inputs.is_gzip(path) != path.name.endswith(".gz"):
+            source = stack.enter_context(inputs.open_bytes(path))
+            source.seek(3 if marked else 0)
+        x = coo_matrix(mmread(source)).astype(np.float32)
     rows, cols = x.shape
-    feature_file, barcode_file = _beside(path, ("features", "genes")), _beside(path, ("barcodes", "cells"))
-    features = _labels(_text_rows(feature_file), x.shape)
-    cells = _labels(_text_rows(barcode_file), x.shape)
+    features, cells = inputs.labels(feature_file, x.shape), inputs.labels(barcode_file, x.shape)
     n_features, n_cells = len(features[0]), len(cells[0])
     if (rows, cols) == (n_features, n_cells):
         matrix = csr_matrix(x.T)
@@ -352,7 +272,8 @@ def read_h5ad(path: Path, annotation: str | None = None, integer_tolerance: floa
     import pandas as pd
     from anndata.io import read_elem
 
-    with _reading(path), h5py.File(path, "r") as handle:
+    _check_hdf5(path)
+    with reading(path), h5py.File(path, "r") as handle:
         obs = read_elem(handle["obs"])
         places = [(f"layers[{k}]", f"layers/{k}", "var") for k in ("counts", "raw_counts")]
         places += [("raw.X", "raw/X", "raw/var"), ("X", "X", "var")]
@@ -362,13 +283,22 @@ def read_h5ad(path: Path, annotation: str | None = None, integer_tolerance: floa
                 continue
             x = _h5ad_matrix(handle[key])
             share = fractional_share(x)
-            if share <= integer_tolerance and not (x.nnz and x.data.min() < 0):
+            if not np.isfinite(x.data).all():
+                tried.append(f"{source} (missing or infinite values)")
+            elif x.nnz and x.data.min() < 0:
+                tried.append(f"{source} (negative values)")
+            elif share > integer_tolerance:
+                tried.append(f"{source} ({share:.0%} not whole numbers)")
+            elif x.shape[0] and not x.count_nonzero():
+                tried.append(f"{source} (only zeros)")
+            else:
                 break
-            tried.append(f"{source} ({share:.0%} not whole numbers)" if share else f"{source} (negative values)")
         else:
+            layers = sorted(set(handle["layers"]) - {"counts", "raw_counts"}) if "layers" in handle else []
+            also = f" Other layers, not looked at: {', '.join(layers)}." if layers else ""
             raise DataError(
-                f"{path}: holds normalised values only: {', '.join(tried) or 'no matrix'}. Put raw counts into "
-                "layers['counts'], raw.X or X.",
+                f"{path}: holds no raw counts (normalised?): {', '.join(tried) or 'no matrix'}.{also} Put raw counts "
+                "into layers['counts'], raw.X or X.",
                 "no_counts_found",
             )
         var = read_elem(handle[var_key])
@@ -388,18 +318,29 @@ def read_h5ad(path: Path, annotation: str | None = None, integer_tolerance: floa
 # --- dense text -------------------------------------------------------------------------------------------------------
 
 
+MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
+# A number as spreadsheets write it: 1,000 or 1,5.  It cannot be read, but it does not make its column one of labels.
+LOCAL_NUMBER = re.compile(r"[-+]?\d+([.,' ]\d+)+")
+
+
 def _number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return text.strip() in ("", "NA", "NaN", "nan", "null", "NULL")
+        return bool(LOCAL_NUMBER.fullmatch(text.strip()))
     return True
+
+
+def _is_label(values: Sequence[str]) -> bool:
+    """Whether a column names rows: more than half of what it holds are no numbers."""
+    held = [v for v in values if v.strip() not in MISSING]
+    return sum(not _number(v) for v in held) > len(held) / 2
 
 
 def _head(path: Path, n: int = 40) -> tuple[list[str], list[list[str]], str]:
     """Header, first data rows and separator of a dense table; comment lines are skipped."""
     lines: list[str] = []
-    with _reading(path), _open(path) as handle:
+    with reading(path), inputs.open_text(path) as handle:
         for line in handle:
             if line.strip() and not (line.startswith("#") and not lines):
                 lines.append(line.rstrip("\r\n"))
@@ -416,6 +357,28 @@ def _head(path: Path, n: int = 40) -> tuple[list[str], list[list[str]], str]:
     if len(header) != len(body[0]):
         raise DataError(f"{path}: the header has {len(header)} fields but the first row has {len(body[0])}.")
     return header, body, separator
+
+
+def _split_head(path: Path) -> tuple[list[str], list[str], int, str]:
+    """Names of the columns of numbers, whole header, number of label columns, and separator of a dense table."""
+    with reading(path):
+        header, body, separator = _head(path)
+    n_labels = 0
+    while n_labels < len(header) and _is_label([r[n_labels] for r in body if len(r) > n_labels]):
+        n_labels += 1
+    if n_labels == 0:
+        if header[0].strip() and not genes.resolve(header[0]):
+            n_labels = 1  # numeric row names
+        elif not header[0].strip():
+            n_labels = 1
+    columns = header[n_labels:]
+    if not columns:
+        raise DataError(
+            f"{path}: no column of numbers found. Give a table of genes x cells or cells x genes, the folder of a 10x "
+            "matrix (not one of its parts), or a sample sheet with the columns 'sample' and 'path'.",
+            "no_counts_found",
+        )
+    return columns, header, n_labels, separator
 
 
 def _data_lines(handle: IO[str]) -> Iterator[str]:
@@ -435,7 +398,7 @@ def _row(line: str, n_labels: int, columns: list[str], separator: str, path: Pat
         own = [p.strip().strip('"') for p in parts[:n_labels]]
         with contextlib.suppress(ValueError):
             values = np.fromstring(parts[-1], dtype=np.float64, sep=separator)
-            if len(values) == len(columns) and np.isfinite(values).all():
+            if len(values) == len(columns) and (np.abs(values) < FLOAT32_MAX).all():
                 return own, values
     fields = next(csv.reader([line], delimiter=separator))
     own, fields = fields[:n_labels], fields[n_labels:]
@@ -450,9 +413,10 @@ def _row(line: str, n_labels: int, columns: list[str], separator: str, path: Pat
             values[i] = float(text)
         except ValueError:
             values[i] = np.nan
-        if not np.isfinite(values[i]):
+        if not abs(values[i]) < FLOAT32_MAX:
             raise DataError(
-                f"{path}: '{text}' in row '{name}', column '{columns[i]}' is not a number. Every entry must be one."
+                f"{path}: {text!r} in row '{name}', column '{columns[i]}' is not a number. Every entry must be one, "
+                "with a point for decimals and nothing between thousands."
             )
     return own, values
 
@@ -465,23 +429,12 @@ def read_dense(path: Path) -> RawCounts:
     import pandas as pd
     from scipy.sparse import csr_matrix, vstack
 
-    header, body, separator = _head(path)
-    n_labels = 0
-    while n_labels < len(header) and not all(_number(r[n_labels]) for r in body if len(r) > n_labels):
-        n_labels += 1
-    if n_labels == 0:
-        if header[0].strip() and not genes.resolve(header[0]):
-            n_labels = 1  # numeric row names
-        elif not header[0].strip():
-            n_labels = 1
-    columns = header[n_labels:]
-    if not columns:
-        raise DataError(f"{path}: no column of numbers found.", "no_counts_found")
+    columns, header, n_labels, separator = _split_head(path)
     labels: list[list[str]] = [[] for _ in range(n_labels)]
     blocks: list[csr_matrix] = []
     block = np.empty((max(1, BLOCK_VALUES // len(columns)), len(columns)), dtype=np.float32)
     used = 0
-    with _reading(path), _open(path) as handle, warnings.catch_warnings():
+    with reading(path), inputs.open_text(path) as handle, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # fromstring, where a line ends early: looked at again
         for line in _data_lines(handle):
             own, block[used] = _row(line, n_labels, columns, separator, path)
@@ -508,7 +461,7 @@ def read_dense(path: Path) -> RawCounts:
         unique = next((i for i, c in enumerate(labels) if len(set(c)) == len(c)), 0)
         others = {k: c for i, (k, c) in enumerate(zip(keys, labels, strict=True)) if i != unique}
         raw = RawCounts(x, labels[unique], names, ids, "dense", path.name, obs=pd.DataFrame(others) if others else None)
-    raw.notes.append("genes in rows" if row_share >= column_share else "cells in rows")
+    raw.notes.append(ORIENTATIONS[0] if row_share >= column_share else ORIENTATIONS[1])
     return raw
 
 
@@ -550,31 +503,64 @@ def read_counts(
         raise UserError(
             f"{path}: unknown format '{fmt}'. Known: {', '.join(FORMATS)}; leave it empty to have it recognised."
         )
-    found, source = detect_format(path)
-    fmt = fmt or found
-    if fmt == "10x_h5":
-        raw = read_10x_h5(source)
-    elif fmt == "10x_mtx":
-        raw = read_mtx(source)
-    elif fmt == "h5ad":
-        raw = read_h5ad(source, annotation, integer_tolerance)
+    fmt, source = detect_format(path, fmt)
+    with reading(source):
+        if fmt == "10x_h5":
+            raw = read_10x_h5(source)
+        elif fmt == "10x_mtx":
+            raw = read_mtx(source)
+        elif fmt == "h5ad":
+            raw = read_h5ad(source, annotation, integer_tolerance)
+        else:
+            raw = read_dense(source)
+        if raw.annotation is None and annotation is not None and raw.obs is not None and annotation in raw.obs.columns:
+            raw.annotation = ["" if v is None or v != v else str(v) for v in raw.obs[annotation]]
+        return _checked(raw, source, integer_tolerance)
+
+
+def glance(path: str | Path, fmt: str | None = None) -> tuple[str, Path]:
+    """Recognise a sample and look at the head of its file; no value is read.
+
+    Returns
+    -------
+    tuple
+        One of `FORMATS`; the file that holds the counts.
+
+    Raises
+    ------
+    DataError
+        For what can be seen from names and first lines: `read_counts` would fail likewise.
+    """
+    fmt, source = detect_format(path, fmt)
+    if fmt == "10x_mtx":
+        inputs.label_files(source)
+        inputs.check_mtx(source)
+    elif fmt == "dense":
+        _split_head(source)
     else:
-        raw = read_dense(source)
-    if raw.annotation is None and annotation is not None and raw.obs is not None and annotation in raw.obs.columns:
-        raw.annotation = ["" if v is None or v != v else str(v) for v in raw.obs[annotation]]
-    return _checked(raw, source, integer_tolerance)
+        _check_hdf5(source)
+    return fmt, source
+
+
+def _place(raw: RawCounts, bad: np.ndarray) -> str:
+    """Name of the first entry for which a mask over the stored values holds."""
+    at = int(np.flatnonzero(bad)[0])
+    cell = int(np.searchsorted(raw.matrix.indptr, at, side="right")) - 1
+    return f"the first for feature '{raw.names[int(raw.matrix.indices[at])]}' in cell '{raw.barcodes[cell]}'"
 
 
 def _checked(raw: RawCounts, path: Path, integer_tolerance: float) -> RawCounts:
     x = raw.matrix
     x.sum_duplicates()
     if not np.isfinite(x.data).all():
-        n = int((~np.isfinite(x.data)).sum())
-        raise DataError(f"{path}: {n} missing or infinite values. Every entry must be a number.")
+        bad = ~np.isfinite(x.data)
+        raise DataError(
+            f"{path}: {int(bad.sum())} missing or infinite values, {_place(raw, bad)}. Every entry must be a number."
+        )
     if x.nnz and x.data.min() < 0:
-        n = int((x.data < 0).sum())
-        reason = f"{n} negative values (smallest {x.data.min():g}): scaled data, not counts. Give raw counts."
-        raise DataError(f"{path}: {reason}", "no_counts_found")
+        bad = x.data < 0
+        reason = f"{int(bad.sum())} negative values (smallest {x.data.min():g}), {_place(raw, bad)}"
+        raise DataError(f"{path}: {reason}: scaled data, not counts. Give raw counts.", "no_counts_found")
     share = fractional_share(x)
     raw.is_counts = share <= integer_tolerance
     if raw.is_counts and share > 0:
@@ -590,7 +576,19 @@ def _checked(raw: RawCounts, path: Path, integer_tolerance: float) -> RawCounts:
             "no_counts_found",
         )
     x.eliminate_zeros()
-    repeated = len(raw.barcodes) - len(set(raw.barcodes))
+    if x.shape[0] and not x.nnz:
+        raise DataError(f"{path}: every entry is 0. Give raw counts.", "no_counts_found")
+    seen: set[str] = set()
+    repeated = [b for b in raw.barcodes if b in seen or seen.add(b)]  # type: ignore[func-returns-value]
     if repeated:
-        raise DataError(f"{path}: {repeated} cell names occur more than once. Give each cell a unique name.")
+        raise DataError(
+            f"{path}: {len(repeated)} cell names occur more than once, such as '{repeated[0]}'. "
+            "Give each cell a unique name."
+        )
+    if nameless := sum(not b.strip() for b in raw.barcodes):
+        raise DataError(f"{path}: {nameless} cells have no name. Give each cell a unique name.")
+    if raw.is_counts and x.nnz and x.data.max() <= 1:
+        raw.notes.append("no value exceeds 1: presence and absence rather than counts?")
+    if path.name.endswith(".gz") and path.with_suffix("").is_file():
+        raw.notes.append(f"{path.name} was read; {path.with_suffix('').name} beside it was not")
     return raw

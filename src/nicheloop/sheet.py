@@ -8,16 +8,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from nicheloop import inputs, patients
 from nicheloop.errors import UserError
+from nicheloop.inputs import FORMATS
 
-FORMATS = ("10x_h5", "10x_mtx", "h5ad", "dense")
 KNOWN = (
     "sample", "path", "patient", "format", "subtype", "tissue", "treatment", "sorting", "chemistry", "dataset",
     "malignancy", "annotation",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 UNKNOWN = {"", "na", "n/a", "nan", "none", "unknown", "null"}
-MATRIX_PARTS = re.compile(r"(matrix|barcodes|features|genes|cells)[^/]*\.(mtx|tsv|txt|csv)(\.gz)?$", re.IGNORECASE)
+# Names that every sample's files have: the folder above says which sample it is.
+GENERIC = {"outs", "matrix", "raw_feature_bc_matrix", "raw_gene_bc_matrices", *inputs.NESTED}
+UNUSABLE = re.compile(r"[{}\t\r\n]")  # in a path: the workflow reads {x} as a wildcard, and a sheet cannot hold a tab
 
 
 def _value(text: str | None) -> str | None:
@@ -26,34 +29,56 @@ def _value(text: str | None) -> str | None:
     return None if text.lower() in UNKNOWN else text
 
 
-def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Lines of a text table with their numbers, without comments and empty ones."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with inputs.open_text(path) as handle:
+            text = handle.read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such sample sheet. Give its path as 'samples' (or 'demo').") from None
-    except (OSError, UnicodeDecodeError) as err:
+    except (OSError, EOFError, UnicodeError) as err:
         raise UserError(f"{path}: cannot be read as a UTF-8 text table ({err}). Save it as TSV or CSV.") from None
-    numbered = [(n, t) for n, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
+    return [(n, t) for n, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
+
+
+def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header (known columns in lower case) and numbered rows."""
+    numbered = _lines(path)
     lines = [line for _, line in numbered]
     if not lines:
         raise UserError(f"{path}: the sample sheet is empty. It needs the columns 'sample' and 'path'.")
     delimiter = "\t" if "\t" in lines[0] else ("," if "," in lines[0] else ";")
-    reader = csv.reader(lines, delimiter=delimiter)
-    header = [h.strip() for h in next(reader)]
-    rows = [(n, dict(zip(header, row, strict=False))) for (n, _), row in zip(numbered[1:], reader, strict=False)]
-    return header, rows
+    try:
+        table = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as err:
+        raise UserError(f"{path}: cannot be read as a table ({err}). Save it as TSV or CSV.") from None
+    header = [h.strip().lower() if h.strip().lower() in KNOWN else h.strip() for h in table[0]]
+    return header, [(n, row) for (n, _), row in zip(numbered[1:], table[1:], strict=False)]
+
+
+def looks_like_sheet(path: Path) -> bool:
+    """Whether a text file is meant as a sample sheet: 'path' in its header, or 'sample' above a row without numbers."""
+    try:
+        header, rows = _read(path)
+    except UserError:
+        return False
+    names = {h.lower() for h in header}
+    return "path" in names or ("sample" in names and not any(v.strip().isdigit() for _, r in rows[:1] for v in r))
 
 
 def input_files(path: str | Path) -> list[str]:
-    """Files a sample is read from, so that a change in one is seen: the file itself, or a folder's matrix parts."""
-    path = Path(path)
-    if not path.is_dir():
-        return [str(path)]
-    parts = sorted(str(p) for p in path.iterdir() if p.is_file() and MATRIX_PARTS.search(p.name))
-    return parts or [str(path)]
+    """Files a sample is read from, so that a change is seen: the file, or the parts in a folder or of a prefix."""
+    return [str(p) for p in inputs.parts(path)]
 
 
-def _problems(where: str, row: dict[str, Any], seen: dict[str, str]) -> Iterable[str]:
+def _path_problems(path: str) -> Iterable[str]:
+    if UNUSABLE.search(path):
+        yield f"{path!r} has a curly bracket, tab or line break in it, which the workflow cannot use. Rename it."
+    elif not inputs.exists(Path(path)):
+        yield f"{path} does not exist"
+
+
+def _problems(where: str, row: dict[str, Any], seen: dict[str, str], paths: dict[str, str]) -> Iterable[str]:
     sample, path = row["sample"], row["path"]
     if sample is None:
         yield f"{where}: column 'sample' is empty."
@@ -65,12 +90,22 @@ def _problems(where: str, row: dict[str, Any], seen: dict[str, str]) -> Iterable
         seen.setdefault(sample.lower(), where)
     if path is None:
         yield f"{where}: column 'path' is empty (sample {sample!r})."
-    elif not Path(path).exists():
-        yield f"{where}: {path} does not exist (sample {sample!r}). Paths are relative to the sheet's folder."
+    else:
+        for problem in _path_problems(path):
+            remedy = f" (sample {sample!r}). Paths are relative to the sheet's folder." if "exist" in problem else ""
+            yield f"{where}: {problem}{remedy}"
+        files = "|".join(input_files(path))
+        if files in paths:
+            yield f"{where}: the data of {path} stand already at {paths[files]}. One path is one sample."
+        paths.setdefault(files, where)
     if row["format"] is not None and row["format"] not in FORMATS:
         yield f"{where}: format {row['format']!r} is not known; leave it empty or use one of {', '.join(FORMATS)}."
     if row["malignancy"] not in (None, "assumed"):
         yield f"{where}: malignancy {row['malignancy']!r} is not known; leave it empty or write 'assumed'."
+    try:
+        row["tissue"] = patients.canonical_tissue(row["tissue"])
+    except ValueError as err:
+        yield f"{where}: {err}."
 
 
 def read_sheet(path: str | Path) -> list[dict[str, Any]]:
@@ -83,8 +118,8 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
 
     Returns
     -------
-    One dict per sample with every column of `KNOWN` (None means unknown; ``patient`` defaults to ``sample``) and
-    ``extra``, a dict of the further columns.
+    One dict per sample with every column of `KNOWN` (None means unknown; ``patient`` defaults to ``sample``; ``tissue``
+    is a word of ``patients.TISSUES``) and ``extra``, a dict of the further columns.
 
     Raises
     ------
@@ -94,26 +129,44 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     header, lines = _read(path)
     problems = [
-        f"{path}: column '{c}' is missing. Found: {', '.join(header)}." for c in ("sample", "path") if c not in header
+        f"{path}: column '{c}' is missing. Found: {', '.join(header)}. A sample sheet needs 'sample' and 'path'."
+        for c in ("sample", "path")
+        if c not in header
     ]
-    problems += [f"{path}: column {c!r} stands twice." for c in sorted({c for c in header if header.count(c) > 1})]
+    problems += [
+        f"{path}: column {c!r} stands twice. Rename or remove one."
+        for c in sorted({c for c in header if header.count(c) > 1})
+    ]
     if problems:
         raise UserError(problems)
     rows: list[dict[str, Any]] = []
     seen: dict[str, str] = {}
-    for number, line in lines:
+    paths: dict[str, str] = {}
+    for number, fields in lines:
+        if any(f.strip() for f in fields[len(header) :]):
+            problems.append(
+                f"{path}, line {number}: has {len(fields)} fields, the header {len(header)}. Put a field that "
+                "holds the separator in double quotes."
+            )
+        line = dict(zip(header, fields, strict=False))
         row: dict[str, Any] = {c: _value(line.get(c)) for c in KNOWN}
         row["extra"] = {c: _value(line.get(c)) for c in header if c and c not in KNOWN}
         if row["path"] is not None:
             row["path"] = str((path.parent / Path(row["path"]).expanduser()).resolve())
-        problems += _problems(f"{path}, line {number}", row, seen)
+        problems += _problems(f"{path}, line {number}", row, seen, paths)
         row["patient"] = row["patient"] or row["sample"]
         rows.append(row)
     if not rows and not problems:
-        problems.append(f"{path}: the sample sheet has a header but no sample.")
+        problems.append(f"{path}: the sample sheet has a header but no sample. Add one line per sample.")
     if problems:
         raise UserError(problems)
     return rows
+
+
+def _stem(name: str) -> str:
+    for ending in (".gz", *inputs.HDF5_SUFFIXES, *inputs.DENSE_SUFFIXES, ".mtx"):
+        name = name.removesuffix(ending)
+    return name
 
 
 def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
@@ -122,21 +175,32 @@ def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
     Raises
     ------
     UserError
-        If a path does not exist.
+        If a path does not exist, cannot be used, or stands twice.
     """
     found = [Path(p).expanduser() for p in paths]
-    missing = [f"{p}: no such file or folder." for p in found if not p.exists()]
-    if missing:
-        raise UserError(missing)
+    problems: list[str] = []
+    given: dict[str, Path] = {}
+    for path in found:
+        resolved = path.resolve()
+        files = "|".join(input_files(resolved))
+        if not inputs.exists(resolved):
+            problems.append(f"{path}: no such file or folder. Check the spelling, or give 'demo' alone for the demo.")
+        else:
+            problems += _path_problems(str(resolved))
+        if files in given:
+            problems.append(f"{path}: its data are given twice (also as {given[files]}). One path is one sample.")
+        given.setdefault(files, path)
+    if problems:
+        raise UserError(problems)
     rows: list[dict[str, str]] = []
     taken: set[str] = set()
     for path in found:
-        stem = path.resolve().name
-        for ending in (".gz", ".h5ad", ".h5", ".csv", ".tsv", ".txt"):
-            stem = stem.removesuffix(ending)
-        if stem in ("filtered_feature_bc_matrix", "raw_feature_bc_matrix", "outs") and path.resolve().parent.name:
-            stem = path.resolve().parent.name
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-") or "sample"
+        folder, stem = path.resolve().parent, _stem(path.resolve().name)
+        while stem in GENERIC and folder.name:
+            folder, stem = folder.parent, folder.name
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-") or "sample"
+        if stem.lower() in UNKNOWN:
+            stem = f"sample_{stem}"
         name, n = stem, 2
         while name.lower() in taken:
             name, n = f"{stem}_{n}", n + 1
