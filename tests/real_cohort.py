@@ -18,7 +18,11 @@ def write_sheet(data: Path, out: Path) -> Path:
     """Write ``samples.tsv`` below `out` and return its path."""
     missing = [str(data / row[1]) for row in ROWS if not (data / row[1]).exists()]
     if missing:
-        sys.exit("real data not found:\n  " + "\n  ".join(missing) + "\nSet NICHELOOP_REAL_DATA to the folder that holds them.")
+        sys.exit(
+            "real data not found:\n  "
+            + "\n  ".join(missing)
+            + "\nSet NICHELOOP_REAL_DATA to the folder that holds them."
+        )
     out.mkdir(parents=True, exist_ok=True)
     header = "sample\tpath\tpatient\tsubtype\ttissue\tchemistry"
     lines = [

@@ -9,7 +9,7 @@ import pandas as pd
 
 from helpers import record_of, write_counts
 from nicheloop import crosstalk as ct
-from nicheloop import genes, io
+from nicheloop import genes, io, loop
 from nicheloop.config import Crosstalk
 
 FEW = Crosstalk(n_permutations=199, n_matched_pairs=199)
@@ -20,7 +20,10 @@ def build(
 ):
     """One small tumour: counts and the tables of the earlier stages; returns the path of crosstalk.parquet."""
     rng = np.random.default_rng(seed)
+    response = loop.readouts()[loop.STAT3]
+    reading = {g for members in loop.readouts().values() for g in members}
     wanted = sorted({g for p in ct.pairs_of_axes(genes.axes()) for g in p.genes} - set(drop))
+    wanted += sorted(reading - set(wanted) - set(drop))
     symbols = [*wanted, *[f"B{i:03d}" for i in range(200)]]
     mean = np.concatenate([np.full(len(wanted), 0.15), rng.gamma(0.6, 1.0, 200)])
     for silent in ("INS", "EPO", "GCG", "PPBP", "CXCR1", "CXCR2"):
@@ -38,6 +41,9 @@ def build(
     ):
         if gene in column:
             x[kind == where, column[gene]] += rng.poisson(3, (kind == where).sum())
+    csc_high = (kind == "epithelial") & (np.arange(n) % 2 == 0)
+    for gene in set(response) & set(column):
+        x[csc_high, column[gene]] += np.random.default_rng([seed, column[gene]]).poisson(0.4, csc_high.sum())
     cells, order = np.arange(n), np.arange(len(symbols))
     if shuffle:
         cells, order = np.random.default_rng(99).permutation(n), np.random.default_rng(98).permutation(len(symbols))
@@ -85,7 +91,6 @@ def build(
         folder / "tam.parquet", "tam",
     )  # fmt: skip
     noise = np.random.default_rng(7).normal(size=(n, 5))[number]
-    noise[:, 0] += state == "m_csc"
     io.write_table(
         frame.assign(compartment=np.where(call == "malignant", "malignant", kind), n_counts=np.asarray(x.sum(axis=1))[cells],
                      **{f"z_{s}": noise[:, i] for i, s in enumerate(("STAT3_core", "NFKB_leaveout_stressfree", "STRESS", "IFN", "M2"))}),

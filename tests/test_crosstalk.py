@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.stats import binomtest
 
 from nicheloop import crosstalk as ct
-from nicheloop import genes, io
+from nicheloop import genes, io, loop
 from nicheloop.config import Crosstalk
 from small_tumour import FEW as OPTIONS
 from small_tumour import build
@@ -69,11 +69,18 @@ def test_strength_and_null_agree_with_a_naive_loop(monkeypatch):
     # the same permutations, drawn as the engine does
     rng = np.random.default_rng([5, ct.zlib.crc32(b"labels")])
     null = np.empty((OPTIONS.n_permutations, 2))
+    seen = np.empty(null.shape, dtype=bool)
+    column = {g: i for i, g in enumerate(symbols)}
     for b in range(OPTIONS.n_permutations):
         order = rng.permutation(len(x))
         shuffled = {k: m[order] for k, m in masks.items()}
         null[b] = [naive(x, symbols, shuffled, p) for p in pairs]
+        for j, pair in enumerate(pairs):
+            sides = [(pair.sender, pair.ligand), *((pair.receiver, g) for g in pair.receptor)]
+            values = [x[shuffled[k], column[g]] for k, g in sides]
+            seen[b, j] = all(v.sum() >= OPTIONS.min_umi and (v > 0).sum() >= OPTIONS.min_positive_cells for v in values)
     np.testing.assert_allclose(got.label, null)
+    np.testing.assert_array_equal(got.label_seen, seen)
     monkeypatch.setattr(ct, "BLOCK", 10_000_000)
     np.testing.assert_array_equal(ct.test_pairs(sample, pairs, [], OPTIONS, 5).label, got.label)  # blocks do not matter
 
@@ -84,8 +91,10 @@ def test_permutations_keep_sizes_and_overlaps():
     ones = sparse.csr_matrix(np.ones((len(x), 1)))
     both = (m[:, 1] & m[:, 2])[:, None]
     rng = np.random.default_rng(0)
-    means = np.concatenate(list(ct.permuted_means(ones, np.full(len(x), 1e4), m.astype(bool), np.zeros(1), 20, rng)))
-    np.testing.assert_allclose(means[:, :3, 0], 1.0)  # a constant gene keeps its mean in every permuted population
+    umi, positive, total = next(ct.permuted_sums(ones, np.full(len(x), 1e4), m.astype(bool), 20, rng))
+    np.testing.assert_allclose(umi[:, :, 0], np.tile(m.sum(axis=0), (20, 1)))  # every population keeps its size
+    np.testing.assert_allclose(positive, umi)
+    np.testing.assert_allclose(total, umi[:, :, 0] * 1e4)
     assert both.sum() == masks["b_part"].sum()
 
 
@@ -111,9 +120,9 @@ def test_pair_null_uses_matched_genes_and_never_axis_genes():
         np.argsort(np.abs(np.searchsorted(overall[candidates], 100.0) - 0.5 - np.arange(len(candidates))))[:20]
     ]
     assert set(drawn) == set(nearest)
-    null = ct.pair_null(sample, [PAIR], {"LIG", "REC1", "REC2"}, 100, 50, 0)
-    assert np.isfinite(null).all()
-    nothing = ct.pair_null(sample, [PAIR], set(symbols), 100, 50, 0)
+    null, seen = ct.pair_null(sample, [PAIR], {"LIG", "REC1", "REC2"}, OPTIONS, 0)
+    assert np.isfinite(null).all() and 0 < seen.sum() < seen.size
+    nothing, _ = ct.pair_null(sample, [PAIR], set(symbols), OPTIONS, 0)
     assert np.isnan(nothing).all()  # and then p_pair is 1, not small
     lonely = ct.Sample(
         sample.x[:, -5:-1],
@@ -240,6 +249,84 @@ def test_p_is_super_uniform_under_shuffled_labels():
         assert binomtest(k, len(p), level, alternative="greater").pvalue > 0.001, (level, k, len(p))
 
 
+def test_sparse_ligand_without_effect_is_rarely_tested_and_significant():
+    """Every cell follows one law; the floor picks the senders in which chance put the ligand.  Exact binomial test."""
+    options = Crosstalk(n_permutations=99, n_matched_pairs=99)
+    rng = np.random.default_rng(3)
+    senders = [f"s{i}" for i in range(6)]
+    kind = np.repeat(np.arange(7), [120, *[60] * 6])
+    masks = {"malignant": kind == 0, **{s: kind == i + 1 for i, s in enumerate(senders)}}
+    masks["platelet"] = np.zeros(len(kind), bool)
+    pairs = [ct.Pair("X", "forward", "L", ("R",), s, "malignant") for s in senders]
+    symbols = ["L", "R", *[f"B{i:03d}" for i in range(80)]]
+    mean = np.concatenate([[0.09, 0.5], np.full(80, 0.15)])
+    arms = rows = old = 0
+    n = 200
+    for rep in range(n):
+        x = rng.poisson(rng.gamma(1, 1, (len(kind), len(mean))) * mean).astype(float)
+        sample = sample_of(x, symbols, masks)
+        seen = ct.Detection.of(sample, ["L", "R"])
+        measurable = np.array([seen.obstacle(p, options, {}) is None for p in pairs])
+        if not measurable.any():
+            continue
+        tested = ct.test_pairs(sample, pairs, ["L", "R"], options, rep)
+        found = loop.strongest_arm(sample, pairs, tested, measurable, n_bootstrap=2, confidence=0.95, seed=rep)
+        arms += found["p"] <= 0.05
+        part = tested.part(np.flatnonzero(measurable))
+        old += ct.stats.permutation_p(part.strength.max(), part.label.max(axis=1)) <= 0.05
+        rows += int((ct.score_axes(sample, pairs, options, rep)["p"] <= 0.05).sum())
+    assert binomtest(arms, n, 0.05, alternative="greater").pvalue > 0.01, arms
+    assert binomtest(rows, n * len(pairs), 0.05, alternative="greater").pvalue > 0.01, rows
+    assert binomtest(old, n, 0.05, alternative="greater").pvalue < 0.01, old  # the floor under observed labels only
+
+
+def test_families_of_tests_are_adjusted_apart_and_untested_rows_count():
+    x, symbols, masks = random_sample(cells=180)
+    quiet = x.copy()
+    quiet[:, 3] = 0
+    quiet[np.flatnonzero(masks["b"])[:20], 3] = 1  # counted in the sample, below the floor in its sender
+    pairs = [PAIR, ct.Pair("C", "positive_control", "LIG", ("REC1",), "a", "b"),
+             *[ct.Pair(f"N{i}", arm, "DECOY", ("REC1",), "a", "b") for i, arm in enumerate(("return", "niche", "decoy"))]]  # fmt: skip
+    table = ct.score_axes(sample_of(quiet, symbols, masks), pairs, OPTIONS, 0)
+    assert table["status"].tolist() == ["tested", "tested", *["ligand_not_detected"] * 3]
+    assert table.loc[0, "q"] == pytest.approx(3 * table.loc[0, "p"])  # three claims: forward, return, niche
+    assert table.loc[1, "q"] == pytest.approx(table.loc[1, "p"])  # controls apart
+    assert table.loc[2:, "q"].isna().all()
+
+
+def test_a_node_or_metastasis_takes_no_part_in_the_cohort(tmp_path):
+    paths = [build(tmp_path / s, sample=s, seed=i, tissue=tissue) for i, (s, tissue) in enumerate(
+        [("p1", "tumour"), ("p2", None), ("m1", "metastasis"), ("l1", "lymph_node")])]  # fmt: skip
+    records = [p.parent / "ingest.json" for p in paths]
+    ct.run_axes(paths, records, tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    table = io.read_table(tmp_path / "axes.tsv")
+    assert set(table["n_patients"]) == {2}
+    assert (
+        table["reason"].str.contains("2 more without a primary tumour sample (not_primary_tumour)", regex=False).all()
+    )
+    ct.run_axes(paths[2:], records[2:], tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    assert io.read_table(tmp_path / "axes.tsv").empty
+
+
+def test_log2_effect_follows_composition_and_strength_does_not():
+    rng = np.random.default_rng(0)
+    pair = ct.Pair("X", "forward", "L", ("R",), "a", "b")
+    effect, strength = [], []
+    for sizes in ((20, 300, 680), (400, 400, 200)):
+        kind = np.repeat(np.arange(3), sizes)
+        mean = np.full((len(kind), 62), 0.5)
+        mean[:, :2] = 0.02
+        mean[kind == 0, 0] = mean[kind == 1, 1] = 3.0
+        x = rng.poisson(mean).astype(float)
+        masks = {"a": kind == 0, "b": kind == 1, "platelet": np.zeros(len(kind), bool)}
+        row = ct.score_axes(
+            sample_of(x, ["L", "R", *[f"B{i:02d}" for i in range(60)]], masks), [pair], OPTIONS, 0
+        ).iloc[0]
+        effect.append(row["log2_effect"])
+        strength.append(np.log2(row["strength"]))
+    assert abs(strength[0] - strength[1]) < 0.15 and abs(effect[0] - effect[1]) > 0.3  # why strength is pooled
+
+
 def test_run_keeps_every_row(tmp_path):
     table = io.read_table(build(tmp_path))
     asked = ct.pairs_of_axes(genes.axes())
@@ -251,7 +338,11 @@ def test_run_keeps_every_row(tmp_path):
     assert set(table.loc[table["axis"].str.startswith("DECOY"), "status"]) == {"ligand_not_detected"}
     assert not (table.loc[table["axis"] == "PPBP", "status"] == "tested").any()
     absent = table[(table["sender"] == "endothelial") | (table["receiver"] == "endothelial")]
-    assert (absent["status"] == "too_few_cells").all()
+    unseen = absent["reason"].str.contains("in none of the")
+    assert (absent.loc[~unseen, "status"] == "too_few_cells").all() and (~unseen).any()
+    assert set(absent.loc[unseen, "status"]) <= {"ligand_not_detected", "receptor_not_detected"}
+    ppbp = table[(table["axis"] == "PPBP") & (table["sender"] == "platelet")].iloc[0]  # no count, no sender either
+    assert ppbp["status"] == "ligand_not_detected" and "at most" in ppbp["reason"]
     assert io.read_status(tmp_path / "crosstalk.parquet").summary["n_malignant"] == 80
 
 
@@ -286,7 +377,10 @@ def test_axes_over_patients(tmp_path):
     table = io.read_table(tmp_path / "axes.tsv").set_index(["axis", "sender", "receiver"])
     row = table.loc[("IL6_classic", "icaf", "malignant")]
     assert row["n_patients"] == 4 and row["n_assessable"] == 2 and row["status"] == "ok"  # the normal speaks for nobody
-    assert row["effect_low"] < row["effect"] < row["effect_high"] and row["effect"] > 0
+    one = io.read_table(paths[0])
+    one = one[(one["axis"] == "IL6_classic") & (one["sender"] == "icaf") & (one["receiver"] == "malignant")]
+    assert row["effect_low"] < row["effect"] < row["effect_high"]
+    assert row["effect"] == pytest.approx(np.log2(one["strength"].max()), abs=0.5)  # pooled is the strength
     assert "1 no counts" in row["reason"] and "1 unreadable" in row["reason"]
     ppbp = table.loc[("PPBP", "icaf", "malignant")]
     assert ppbp["status"] == "ligand_not_detected" and np.isnan(ppbp["effect"]) and 0 < ppbp["max_upper_ligand"] < 0.1
@@ -306,4 +400,4 @@ def test_strongest_pair_is_chosen_by_strength_not_by_p():
     })  # fmt: skip
     rows = pd.concat([rows, rows.assign(patient="q")])
     got = ct.summarise_axes(rows, 2, confidence=0.95, alpha=0.05, not_run={})
-    assert got.loc[0, "effect"] == pytest.approx(0.5) and got.loc[0, "n_significant"] == 0
+    assert got.loc[0, "effect"] == pytest.approx(np.log2(5.0)) and got.loc[0, "n_significant"] == 0

@@ -144,3 +144,49 @@ def test_run_enrich_with_too_few_patients(tmp_path, n, tissue):
 def test_run_enrich_without_a_gene_that_is_counted_enough(tmp_path):
     de, _ = cohort(tmp_path, 3, options=Enrich(min_counts=10**9))
     assert de["status"].tolist() == ["too_few_genes", "too_few_patients"]
+
+
+def enrichment_score(values, inside):
+    """The running sum of GSEA with weight 1, by its definition; (..., genes) `inside`."""
+    weight = np.abs(values) * inside
+    steps = weight / weight.sum(axis=-1, keepdims=True) - ~inside / (~inside).sum(axis=-1, keepdims=True)
+    path = steps.cumsum(axis=-1)
+    high, low = path.max(axis=-1), path.min(axis=-1)
+    return np.where(high >= -low, high, low)
+
+
+def test_enrichment_p_is_that_of_a_hand_permutation():
+    rng = np.random.default_rng(2)
+    values = np.sort(rng.normal(size=500))[::-1]
+    ranking = pd.Series(values, index=[f"G{i:03d}" for i in range(500)])
+    shifts = {"up": 3.0, "down": -3.0, "weak": 0.6, "none": 0.0, "low": -0.5}
+    sets = {}
+    for name, shift in shifts.items():
+        weight = np.exp(shift * values)
+        sets[name] = sorted(rng.choice(ranking.index, 25, replace=False, p=weight / weight.sum()))
+    options = Enrich(n_permutations=1000)
+    got = enrich.enrichment(ranking, sets, [], options, 0).set_index("gene_set")
+    drawn = np.zeros((4000, 500), dtype=bool)
+    np.put_along_axis(drawn, rng.random(drawn.shape).argsort(axis=1)[:, :25], True, axis=1)
+    null = enrichment_score(values, drawn)
+    for name, members in sets.items():
+        score = float(enrichment_score(values, ranking.index.isin(members)))
+        same = null[np.sign(null) == np.sign(score)]
+        by_hand = ((np.abs(same) >= abs(score)).sum() + 1) / (len(same) + 1)
+        n_same = 1000 * len(same) / len(null)
+        error = np.sqrt(by_hand * (1 - by_hand) / n_same + by_hand * (1 - by_hand) / len(same))
+        assert got.loc[name, "p"] == pytest.approx(by_hand, abs=4 * error + 1.5 / n_same), name
+    extreme = got.loc[["up", "down"]]
+    assert (extreme["p"] > 1 / 1001).all()  # the permutations of one sign are about half of them
+    assert (extreme["p"] < 1 / 300).all() and (extreme["q"] >= extreme["p"]).all()
+    smallest = enrich.signed_p(ranking.sort_index().sort_values(ascending=False, kind="stable"), sets, options, 0)[1]
+    n = 1 / pd.Series(smallest) - 1  # permutations with the sign of the observed score
+    b = got["p"] * (n[got.index] + 1) - 1
+    assert np.allclose(n, n.round()) and (n < 700).all() and np.allclose(b, b.round(), atol=1e-6)  # p = (b+1)/(n+1)
+
+
+def test_a_metastasis_is_no_replicate(tmp_path):
+    de, sets = cohort(tmp_path, 3, tissue="metastasis")
+    assert set(de["status"]) == {"too_few_patients"}
+    assert de["reason"].str.contains("3 more without a primary tumour sample (not_primary_tumour)", regex=False).all()
+    assert sets["reason"].str.contains("not_primary_tumour").all()

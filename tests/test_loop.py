@@ -105,6 +105,92 @@ def test_response_arm_without_covariates_says_so():
     assert found["status"] == "tested" and "not adjusted for IFN" in found["reason"]
 
 
+def test_response_that_follows_depth_within_a_stratum_is_no_response():
+    """No effect of the label; the score follows depth, and deep cells are called CSC-high more often."""
+    rng = np.random.default_rng(0)
+    hits = raw = 0
+    n = 200
+    for rep in range(n):
+        depth = rng.lognormal(np.log(9000), 0.6, 300)
+        label = rng.random(300) < 1 / (1 + np.exp(-2 * (np.log(depth) - np.log(9000)) + 1.5))
+        cells = pd.DataFrame({"csc_state": np.where(label, "m_csc", "other"), "clone": 1.0, "n_counts": depth,
+                              "z_STAT3_core": np.log(depth) + rng.normal(size=300), "z_STRESS": rng.normal(size=300),
+                              "z_IFN": rng.normal(size=300)})  # fmt: skip
+        found = loop.response_arm(cells, "STAT3_core", Loop(n_bootstrap=20), 199, rep)
+        hits += found["p"] <= 0.05
+        raw += float(found["reason"].split("; p ")[1].split()[0]) <= 0.05
+    assert binomtest(hits, n, 0.05, alternative="greater").pvalue > 0.01, hits
+    assert binomtest(raw, n, 0.05, alternative="greater").pvalue < 0.01, raw  # the strata alone leak
+
+
+def activity_sample(rng, fold, cells=120):
+    """Malignant cells whose STAT3 read-out is expressed `fold` times its usual rate, among 800 other genes."""
+    readout = list(loop.readouts()[loop.STAT3])
+    symbols = np.array([*readout, *[f"B{i:03d}" for i in range(800)]], dtype=object)
+    mean = np.concatenate([np.full(len(readout), 1.0), np.exp(np.random.default_rng(1).normal(-1, 1.6, 800))])
+    mean[: len(readout)] *= fold
+    x = rng.poisson(
+        rng.gamma(3, 1 / 3, (cells, len(mean))) * rng.lognormal(0, 0.4, cells)[:, None] * 2000 * mean / mean.sum()
+    )
+    from test_crosstalk import sample_of
+
+    return sample_of(x, symbols, {"malignant": np.ones(cells, bool), "platelet": np.zeros(cells, bool)})
+
+
+def test_coupled_activity_of_patients_is_found_and_uncoupled_is_not():
+    """Eleven patients: the level of the read-out must carry what the mean z of a compartment cannot."""
+    found, by_z, none = [], [], []
+    for rep in range(8):
+        rng = np.random.default_rng(100 + rep)
+        ligand = rng.normal(size=11)
+        activity = 0.9 * ligand + 0.436 * rng.normal(size=11)
+        level, z = [], []
+        for value in activity:
+            sample = activity_sample(rng, np.exp(0.7 * value))
+            everyone = sample.masks[:, 0]
+            level.append(loop.level(sample, loop.readouts()[loop.STAT3], everyone, min_cells=50, min_genes=3))
+            z.append(np.nanmean(loop.score_readouts(sample, None)["z_STAT3_core"]))
+        found.append(swap(ligand, level, ["er in a"] * 11, rep, n_swaps=999).p)
+        by_z.append(swap(ligand, z, ["er in a"] * 11, rep, n_swaps=999).p)
+        none.append(swap(rng.normal(size=11), level, ["er in a"] * 11, rep, n_swaps=999).p)
+    assert np.mean(np.array(found) <= 0.05) >= 0.85
+    assert np.mean(np.array(by_z) <= 0.05) <= 0.5  # what it replaces
+    assert np.mean(np.array(none) <= 0.05) <= 0.25
+
+
+def test_level_by_hand_and_when_it_is_not_measurable():
+    from test_crosstalk import sample_of
+
+    x = np.array([[1, 0, 3, 6], [1, 2, 1, 6], [5, 5, 5, 5]])
+    mask = np.array([True, True, False])
+    sample = sample_of(x, ["A", "B", "C", "D"], {"m": mask})
+    expected = np.mean(np.log2(1 + np.array([2, 2, 4]) * 1e4 / 20))
+    assert loop.level(sample, ["A", "B", "C", "NOPE"], mask, min_cells=2, min_genes=3) == pytest.approx(expected)
+    assert np.isnan(loop.level(sample, ["A", "B", "NOPE"], mask, min_cells=2, min_genes=3))
+    assert np.isnan(loop.level(sample, ["A", "B", "C"], mask, min_cells=3, min_genes=3))
+
+
+def test_a_response_to_il6_alone_is_none_to_tnf():
+    """STAT3 genes are up in CSC-high cells, all of them; the NF-kB read-out must not see it."""
+    from nicheloop import genes
+
+    rng = np.random.default_rng(4)
+    sets = genes.signatures()
+    full, nfkb = set(sets[loop.STAT3].genes), set(sets[loop.NFKB].genes)
+    symbols = np.array(sorted({*full, *nfkb, *[f"B{i:03d}" for i in range(600)]}), dtype=object)
+    mean = np.exp(rng.normal(-0.5, 1.0, len(symbols)))
+    mean[np.isin(symbols, list(full))] = 1.0
+    high = np.arange(200) < 80
+    fold = np.where(np.isin(symbols, list(full))[None, :] & high[:, None], 2.5, 1.0)
+    x = rng.poisson(rng.gamma(3, 1 / 3, fold.shape) * mean * fold).astype(float)
+    from test_crosstalk import sample_of
+
+    sample = sample_of(x, symbols, {"malignant": np.ones(200, bool), "platelet": np.zeros(200, bool)})
+    cells = pd.DataFrame({"csc_state": np.where(high, "m_csc", "other"), "clone": 1.0, "n_counts": sample.totals,
+                          **loop.score_readouts(sample, None)})  # fmt: skip
+    assert arm_b(cells, loop.STAT3)["p"] < 0.01 and arm_b(cells, loop.NFKB)["p"] > 0.05
+
+
 def run(folder, **kwargs):
     build(folder, run=False, **kwargs)
     files = inputs(folder)
@@ -171,7 +257,8 @@ def test_forward_arm_takes_its_maximum_anew_in_every_permutation():
         tested = ct.test_pairs(
             sample, pairs, [], FEW.model_copy(update={"n_permutations": 99, "n_matched_pairs": 99}), rep
         )
-        p.append(loop.strongest_arm(sample, pairs, tested, n_bootstrap=20, confidence=0.95, seed=rep)["p"])
+        every = np.ones(3, dtype=bool)
+        p.append(loop.strongest_arm(sample, pairs, tested, every, n_bootstrap=20, confidence=0.95, seed=rep)["p"])
     k = int((np.array(p) <= 0.1).sum())
     assert binomtest(k, len(p), 0.1, alternative="greater").pvalue > 0.001
 
@@ -252,6 +339,19 @@ def test_cohort_wording():
     assert (few["status"] == "too_few_patients").all() and few["wording"].str.startswith("No statement").all()
     _, absent = cohort(12, p=(0.5, 0.5, 0.5))
     assert absent["wording"].str.contains("no statement about a loop").all()
+    _, asked = cohort(12)
+    tables = {f"p{i:02d}": arms(ligand=float(i), response=float(i)) for i in range(12)}
+    for i in range(12, 150):  # had the cells, below the floor: they are trials of the binomial too
+        tables[f"p{i:03d}x"] = arms(status=("ligand_not_detected", "tested", "tested"), ligand=np.nan, response=np.nan)
+    records = {p: {"sample": p, "subtype": "TNBC", "dataset": "d"} for p in tables}
+    _, diluted = loop.summarise_loop(tables, records, OPTIONS, 0)
+    assert (
+        diluted["wording"]
+        .str.contains("12 of 12 assessable patients (150 had the cells for it), but", regex=False)
+        .all()
+    )
+    assert diluted["wording"].str.contains("no more than the level of the test gives by chance").all()
+    assert asked["wording"].str.contains("consistent with a loop").all()
     patients, none = cohort(12, status=("tested", "too_few_csc", "tested"))
     assert (none["status"] == "not_assessable").all() and (patients["verdict"] == "not assessable").all()
     for table in (big, uncoupled, few, absent, none):
@@ -276,6 +376,17 @@ def test_run_cohort(tmp_path):
         and row["status"] == "too_few_patients"
         and "unknown_subtype" in row["strata"]
     )
+    left = tmp_path / "m1"
+    path = run(left, sample="m1", seed=9, tissue="metastasis")
+    loop.run_loop_cohort(
+        [*paths, path], [*records, left / "ingest.json"], tmp_path / "loop.tsv", tmp_path / "cohort.tsv",
+        options=OPTIONS, seed=0,
+    )  # fmt: skip
+    table, again = io.read_table(tmp_path / "loop.tsv"), io.read_table(tmp_path / "cohort.tsv")
+    m1 = table[table["patient"] == "m1"]
+    assert set(m1["status"]) == {"not_primary_tumour"} and set(m1["verdict"]) == {"not assessable"}
+    assert m1["reason"].str.contains("metastasis").all() and m1["p"].isna().all()
+    pd.testing.assert_frame_equal(again, summary)  # shown, and part of no claim
     loop.run_loop_cohort(
         paths[2:3], records[2:3], tmp_path / "loop.tsv", tmp_path / "cohort.tsv", options=OPTIONS, seed=0
     )
@@ -286,6 +397,11 @@ def test_sets_that_must_not_overlap_do_not():
     table = loop.circularity()
     clean = table[table["clean"]]
     assert len(clean) >= 30 and set(clean["n_overlap"]) == {0}, clean[clean["n_overlap"] > 0]
+    own = loop.readouts()
+    assert not set(own[loop.STAT3]) & set(own[loop.NFKB]) and len(own[loop.STAT3]) >= 10
+    pair = table[(table["set_a"] == loop.STAT3) & (table["set_b"] == loop.NFKB)
+                 | (table["set_a"] == loop.NFKB) & (table["set_b"] == loop.STAT3)]  # fmt: skip
+    assert len(pair) == 1 and pair["clean"].all() and pair["n_overlap"].tolist() == [0]
     for readout in {r for r in loop.READOUTS.values() if r} | {loop.RETURN_READOUT}:
         against = (
             clean.loc[(clean["set_a"] == readout) | (clean["set_b"] == readout), ["set_a", "set_b"]].to_numpy().ravel()

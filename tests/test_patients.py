@@ -16,12 +16,27 @@ def record(sample: str, patient: str | None = "P", tissue: str | None = None) ->
 @pytest.mark.parametrize(
     ("tissue", "rank"),
     [
-        (None, 0), ("", 0), ("primary tumour", 0), ("breast", 0), ("Lymph node", 1), ("lymph_node", 1), ("liver metastasis", 1),
-        ("LN", 1), ("Normal", 2), ("adjacent normal breast", 2), ("normal lymph node", 2), ("reduction mammoplasty", 2),
+        (None, 0), ("", 0), ("tumour", 0), ("Tumor", 0), ("primary", 0), ("Primary  tumour", 0), ("primary_tumor", 0),
+        ("Lymph node", 1), ("lymph_node", 1), ("METASTASIS", 1), ("Normal", 2), ("normal breast", 2), ("healthy", 2),
     ],
 )  # fmt: skip
 def test_rank_of_a_tissue(tissue: str | None, rank: int) -> None:
     assert patients.tissue_rank(tissue) == rank
+
+
+@pytest.mark.parametrize(
+    "tissue",
+    ["no evidence of metastasis", "primary, node-negative", "adjacent normal", "brain", "LN", "non-metastatic"],
+)
+def test_a_word_that_would_have_to_be_guessed_is_refused(tissue: str) -> None:
+    with pytest.raises(ValueError, match="lymph_node"):
+        patients.tissue_rank(tissue)
+
+
+def test_canonical_words_are_their_own_canonical_word() -> None:
+    for word, others in patients.TISSUES.items():
+        assert {patients.canonical_tissue(w) for w in (word, *others)} == {word}
+    assert patients.canonical_tissue(None) is None
 
 
 def test_most_assessable_cells_then_name() -> None:

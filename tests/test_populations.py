@@ -75,3 +75,21 @@ def test_no_cells(cells):
 def test_every_name_of_the_axes_is_known():
     for axis in genes.axes():
         assert set(axis.senders) | set(axis.receivers) <= set(populations.NAMES), axis.id
+
+
+def test_a_malignant_cell_that_looks_like_stroma_is_no_stroma():
+    """Mesenchymal cells of a sample declared malignant are typed as fibroblasts; they must not send to themselves."""
+    cells = pd.DataFrame(
+        {
+            "cell_type": ["caf", "caf", "epithelial"],
+            "cell_type_minor": ["iCAF", "iCAF", "epithelial"],
+            "malignancy": ["malignant", "not_epithelial", "malignant"],
+            "csc_state": ["other"] * 3,
+            "myeloid_class": ["not_myeloid"] * 3,
+            "platelet": [False] * 3,
+        }
+    )
+    assert populations.members("malignant", cells).tolist() == [True, False, True]
+    for name in ("caf", "icaf"):
+        assert populations.members(name, cells).tolist() == [False, True, False]
+    assert populations.members("epithelial", cells).tolist() == [False, False, True]

@@ -9,6 +9,7 @@ from nicheloop import io, qc
 from nicheloop.config import Qc
 
 OPTIONS = Qc()
+SCORE = {"rate": 0.06, "ratio": 2.0, "n_genes": 2000, "min_cells": 3}
 CALL = {"rate": 0.06, "max_excess": 3.0, "min_detectable": 0.25, "n_mads": 3.0}
 
 
@@ -121,7 +122,7 @@ def test_doublet_scores_against_scanpy_and_planted_doublets():
     import scanpy as sc
 
     x, doublet, mixed = tumour(700)
-    scores, simulated = qc.doublet_scores(x, totals(x), rate=0.06, seed=0)
+    scores, simulated = qc.doublet_scores(x, totals(x), **SCORE, n_pcs=12, seed=0)
     oracle = ad.AnnData(x.copy())
     sc.pp.scrublet(oracle, expected_doublet_rate=0.06, random_state=0, verbose=False)
     theirs = oracle.obs["doublet_score"].to_numpy()
@@ -136,10 +137,10 @@ def test_doublet_scores_against_scanpy_and_planted_doublets():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_calls_find_planted_doublets_and_none_where_there_are_none(seed):
     x, doublet, mixed = tumour(800, seed=seed)
-    call = qc.call_doublets(*qc.doublet_scores(x, totals(x), rate=0.06, seed=0), **CALL)
+    call = qc.call_doublets(*qc.doublet_scores(x, totals(x), **SCORE, n_pcs=12, seed=0), **CALL)
     assert call.how == "automatic" and call.doublet[mixed].mean() > 0.7 and call.doublet[~doublet].mean() < 0.02
     x, *_ = tumour(800, rate=0.0, seed=seed)
-    call = qc.call_doublets(*qc.doublet_scores(x, totals(x), rate=0.06, seed=0), **CALL)
+    call = qc.call_doublets(*qc.doublet_scores(x, totals(x), **SCORE, n_pcs=12, seed=0), **CALL)
     assert call.doublet.mean() < 0.01
 
 
@@ -171,11 +172,11 @@ def test_run_drops_doublets_or_only_marks_them(tmp_path):
 def test_scores_do_not_depend_on_gene_order_and_repeat():
     x, *_ = tumour(300)
     order = np.random.default_rng(3).permutation(x.shape[1])
-    first, _ = qc.doublet_scores(x, totals(x), rate=0.06, seed=5)
-    again, _ = qc.doublet_scores(x[:, order].tocsr(), totals(x), rate=0.06, seed=5)
+    first, _ = qc.doublet_scores(x, totals(x), **SCORE, n_pcs=12, seed=5)
+    again, _ = qc.doublet_scores(x[:, order].tocsr(), totals(x), **SCORE, n_pcs=12, seed=5)
     np.testing.assert_allclose(first, again, atol=0.15)
     assert (np.abs(first - again) < 1e-12).mean() > 0.99
-    other, _ = qc.doublet_scores(x, totals(x), rate=0.06, seed=6)
+    other, _ = qc.doublet_scores(x, totals(x), **SCORE, n_pcs=12, seed=6)
     assert not np.array_equal(first, other)
 
 
@@ -191,6 +192,37 @@ def test_run_does_not_depend_on_cell_order(tmp_path):
     qc.run_qc(tmp_path / "turned.h5ad", tmp_path / "turned.parquet", options=OPTIONS, seed=0)
     again = io.read_table(tmp_path / "turned.parquet").set_index("cell_id").loc[table["cell_id"]].reset_index()
     assert again.equals(table)
+
+
+def test_components_follow_the_number_of_cells():
+    assert [qc.n_components(n, 60, 8, 30) for n in (100, 625, 9000)] == [8, 10, 30]
+
+
+def continuum(n, seed, rate=0.06, genes=1500):
+    """Four kinds of cells in which a few genes vary from cell to cell on their own, as cycling or stressed cells do."""
+    rng = np.random.default_rng(seed)
+    base = rng.gamma(0.3, 1, genes)
+    profile = base * np.exp(rng.normal(0, 1.6, (4, genes)) * (rng.random((4, genes)) < 0.15))
+    programme = rng.normal(0, 0.45, (25, genes)) * (rng.random((25, genes)) < 0.05)
+
+    def draw():
+        kind = rng.choice(4, n, p=[0.5, 0.2, 0.2, 0.1])
+        rates = profile[kind] * np.exp(rng.normal(0, 1, (n, 25)) @ programme)
+        return kind, rates / rates.sum(axis=1, keepdims=True) * (3000 * np.exp(rng.normal(0, 0.35, n)))[:, None]
+
+    (kind, rates), (other, more) = draw(), draw()
+    doublet = rng.random(n) < rate
+    rates[doublet] += more[doublet]
+    return sparse.csr_matrix(rng.poisson(rates).astype(np.float32)), doublet, doublet & (kind != other)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cells_that_vary_on_their_own_do_not_hide_doublets(tmp_path, seed):
+    x, doublet, mixed = continuum(600, seed)
+    table, status = run(tmp_path, x)
+    called = table["doublet"].to_numpy(dtype=bool)
+    assert status.summary["doublet_components"] == 10
+    assert called[mixed].mean() >= 0.8 and doublet[called].mean() >= 0.8 and called[~doublet].mean() <= 0.03
 
 
 # ------------------------------------------------------------------------------------------------------- edge cases
@@ -230,7 +262,7 @@ def test_only_one_kind_of_cell(tmp_path):
 
 def test_above_nine_thousand_cells():
     x, doublet, mixed = tumour(9200, genes=400, depth=1500)
-    scores, simulated = qc.doublet_scores(x, totals(x), rate=0.06, seed=0)
+    scores, simulated = qc.doublet_scores(x, totals(x), **SCORE, n_pcs=12, seed=0)
     clear = mixed | ~doublet
     assert auc(mixed[clear], scores[clear]) > 0.95
     assert len(simulated) == 18400

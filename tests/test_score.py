@@ -33,11 +33,13 @@ def malignancy(path: Path, ids, calls) -> Path:
     return path
 
 
-def run(tmp_path: Path, counts, types, calls, names=NAMES, record=None) -> tuple[pd.DataFrame, io.Status]:
+def run(tmp_path: Path, counts, types, calls, names=NAMES, record=None, said=None) -> tuple[pd.DataFrame, io.Status]:
     path = write_counts(tmp_path, counts, names, record=record)
     ids = io.Counts(path).cell_ids
     cells = types_table(tmp_path / "types.parquet", ids[: len(types)], np.array(types, dtype=object))
     calls = malignancy(tmp_path / "malignancy.parquet", ids[: len(calls)], calls)
+    if said is not None:
+        io.write_table(io.read_table(calls), calls, "malignancy", said)
     out = tmp_path / "scores.parquet"
     score.run_score(path, cells, calls, out, options=OPTIONS)
     return io.read_table(out), io.read_status(out)
@@ -78,6 +80,39 @@ def test_marker_counts_and_guards(tmp_path, counts):
 def test_without_a_malignancy_call_cells_keep_their_type(tmp_path, counts):
     table, status = run(tmp_path, counts, TYPES, [])
     assert status.ok and table["compartment"].tolist() == TYPES
+
+
+def test_levels_are_means_on_one_scale_whatever_the_compartment(tmp_path, counts):
+    table, _ = run(tmp_path, counts, TYPES, CALLS)
+    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
+    assert [c for c in table if c.startswith("level_")] == [f"level_{s}" for s in score.LEVELS]
+    for name in score.LEVELS:
+        members = [NAMES.index(g) for g in genes.signatures()[name].genes]
+        assert np.allclose(table[f"level_{name}"], logged[:, members].mean(axis=1), rtol=1e-5)
+    few = [*genes.signatures()["M1"].genes[:2], *(g for g in NAMES if g not in genes.signatures()["M1"].genes)]
+    table, _ = run(tmp_path, counts[:, [NAMES.index(g) for g in few]], TYPES, CALLS, few)
+    assert table["level_M1"].isna().all() and table["level_M2"].notna().all()
+
+
+def test_a_tumour_that_has_more_of_a_set_in_every_cell_has_a_higher_level(tmp_path, counts):
+    members = [NAMES.index(g) for g in genes.signatures()["LP_covariate"].genes]
+    like = counts.copy()
+    like[:, members] = np.random.default_rng(0).poisson(3 * counts[:, members].mean(axis=0) + 3, (90, len(members)))
+    (tmp_path / "a").mkdir()
+    plain, _ = run(tmp_path, counts, TYPES, CALLS)
+    strong, _ = run(tmp_path / "a", like, TYPES, CALLS)
+    assert strong["level_LP_covariate"][:25].mean() > 1.3 * plain["level_LP_covariate"][:25].mean()
+
+
+def test_what_the_malignancy_stage_said_is_handed_on(tmp_path, counts):
+    said = io.Status("malignancy", "s1", "insufficient_reference_cells", "why")
+    _, status = run(tmp_path, counts, TYPES, [], said=said)
+    expected = {"status": "insufficient_reference_cells", "epithelial": {"without a call": 50}}
+    assert status.summary["malignancy"] == expected
+    (tmp_path / "b").mkdir()
+    _, status = run(tmp_path / "b", counts, TYPES, CALLS)
+    expected = {"malignant (same_sample)": 25, "normal (same_sample)": 25}
+    assert status.summary["malignancy"] == {"status": "ok", "epithelial": expected}
 
 
 def test_values_that_are_not_counts_are_scored_without_counts(tmp_path, counts):

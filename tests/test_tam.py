@@ -26,6 +26,7 @@ def myeloid(n: int = 60, seed: int = 0, sample: str = "s1") -> pd.DataFrame:
         "cell_id": [f"{sample}:m{i}" for i in range(total)], "cell_type_minor": kinds, "compartment": "myeloid",
         "n_counts": rng.integers(2000, 20000, total).astype(float), "z_monocyte": np.where(macrophage, -1.0, 1.0),
         "z_macrophage": np.where(macrophage, 1.0, -1.0), "z_M1": rng.normal(0.5, 1, total), "z_M2": rng.normal(0.8, 1, total),
+        "level_M1": rng.gamma(3, 0.1, total), "level_M2": rng.gamma(6, 0.1, total),
         **{f"z_{s}": rng.normal(0, 1, total) for s in tam.STATES},
     })  # fmt: skip
 
@@ -42,12 +43,22 @@ def test_minor_types_of_the_annotation_are_understood() -> None:
     assert "not_assessable" not in tam.myeloid_classes(np.array(names, dtype=object), nan, nan, band=0.5)
 
 
-def test_the_score_difference_splits_monocytes_and_macrophages_with_a_band() -> None:
-    minor = np.array(["myeloid", "macrophage", "myeloid", "myeloid", "cDC1", "neutrophil"], dtype=object)
-    mono, mac = np.array([1.0, 1.0, 0.2, -1.0, -3.0, 3.0]), np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+def test_the_minor_type_decides_and_the_score_difference_where_there_is_none() -> None:
+    minor = np.array(["myeloid", "macrophage", None, "", "cDC1", "neutrophil", "monocyte_classical"], dtype=object)
+    mono, mac = np.array([1.0, 1.0, 0.2, -1.0, -3.0, 3.0, -3.0]), np.zeros(7)
     got = tam.myeloid_classes(minor, mono, mac, band=0.5)
-    assert got.tolist() == ["monocyte", "monocyte", "transitional", "macrophage", "dendritic", "neutrophil"]
+    expected = ["monocyte", "macrophage", "transitional", "macrophage", "dendritic", "neutrophil", "monocyte"]
+    assert got.tolist() == expected
     assert tam.myeloid_classes(minor[:1], np.array([0.5]), np.array([0.0]), band=0.5).tolist() == ["transitional"]
+
+
+def test_a_sample_of_macrophages_alone_has_no_monocyte() -> None:
+    # Scores of a pure population: the difference is noise around 0 and exceeds the band in a third of the cells.
+    rng = np.random.default_rng(0)
+    got = tam.myeloid_classes(
+        np.full(200, "macrophage", dtype=object), rng.normal(0, 0.8, 200), rng.normal(0, 0.8, 200), band=0.5
+    )
+    assert set(got) == {"macrophage"}
 
 
 def test_axes_make_four_classes() -> None:
@@ -79,6 +90,7 @@ def test_partial_spearman_against_scipy_and_removes_depth() -> None:
 def test_cells_of_a_sample() -> None:
     cells = myeloid()
     cells.loc[0, ["z_monocyte", "z_macrophage"]] = 0.0
+    cells.loc[0, "cell_type_minor"] = None
     table, status, _ = tam.call_cells(cells, options=OPTIONS)
     assert status == "ok"
     assert table["myeloid_class"].value_counts().to_dict() == {
@@ -129,10 +141,11 @@ def test_files_of_a_cohort(tmp_path: Path) -> None:
         "few": myeloid(n=5, sample="few").assign(cell_type="myeloid"),
         "none": myeloid(sample="none").assign(cell_type="caf"),
         "broken": myeloid(sample="broken").iloc[:0].assign(cell_type="caf"),
+        "benign": myeloid(n=100, sample="benign").assign(cell_type="myeloid"),
     }
     records: dict[str, dict[str, object]] = {
         "good": {"patient": "A"}, "node": {"patient": "A", "tissue": "lymph node"}, "few": {}, "none": {"is_counts": False},
-        "broken": {"status": "unreadable", "reason": "cannot be read"},
+        "broken": {"status": "unreadable", "reason": "cannot be read"}, "benign": {"tissue": "normal"},
     }  # fmt: skip
     samples = {s: write_sample(tmp_path, f, s, **records[s]) for s, f in frames.items()}
     types = pd.concat([f.assign(sample=s) for s, f in frames.items()])
@@ -146,7 +159,7 @@ def test_files_of_a_cohort(tmp_path: Path) -> None:
         tam.run_tam(tmp_path / "types.parquet", s["scores"], s["record"], s["tam"], options=OPTIONS)
         status[name] = io.read_status(s["tam"]).status
     assert status == {"good": "ok", "node": "ok", "few": "too_few_macrophages", "none": "too_few_macrophages",
-                      "broken": "unreadable"}  # fmt: skip
+                      "broken": "unreadable", "benign": "ok"}  # fmt: skip
     assert len(io.read_table(samples["good"]["tam"])) == 90  # the T cell is not a row
     assert len(io.read_table(samples["none"]["tam"])) == 0
 
@@ -155,7 +168,14 @@ def test_files_of_a_cohort(tmp_path: Path) -> None:
         [s["record"] for s in samples.values()], tmp_path / "p.tsv", options=OPTIONS,
     )  # fmt: skip
     rows = io.read_table(tmp_path / "p.tsv").set_index("sample")
-    assert rows["primary_sample"].tolist() == [True, False, True, True, True]
+    assert rows["primary_sample"].tolist() == [True, False, True, True, True, False]
+    assert rows.loc["benign", "status"] == "normal_tissue"
+    assert rows.loc["benign", "reason"] == "normal tissue, not a tumour; 100 macrophages"
+    assert rows.loc["benign", "n_macrophage"] == 100
+    assert (
+        rows.loc["benign", ["m1_median", "m1_level", "m1_m2_rho", "fraction_low", "fraction_m1_like_z0.5"]].isna().all()
+    )
+    assert rows.loc["good", "m2_level"] == pytest.approx(good["level_M2"][:60].median(), rel=1e-4)
     fractions = [f"fraction_{c}" for c in ("m1_like", "m2_like", "mixed", "low")]
     assert rows.loc["good", fractions].sum() == pytest.approx(1)
     assert rows.loc["good", "n_macrophage"] == 60

@@ -76,7 +76,7 @@ STAGES = (
     Stage("axes", "crosstalk.run_axes", "axes over patients", {}, {**_lists("crosstalk"), **RECORDS}, {"options": "crosstalk", "alpha": "loop.alpha"}),
     Stage("loop", "loop.run_loop", "the three arms of the loop in a sample",
           {**COUNTS, **TYPES, **MALIGNANT, **STATES, "scores": "scores.parquet of the sample", "ambient": "ambient.parquet of the sample"},
-          sections={"options": "loop", "crosstalk": "crosstalk"}, seed=True),
+          sections={"options": "loop", "crosstalk": "crosstalk", "scoring": "scoring"}, seed=True),
     Stage("loop-cohort", "loop.run_loop_cohort", "the loop over patients, with the coupling swap", {}, {**_lists("loops"), **RECORDS},
           {"options": "loop"}, True, ("out_loop", "out_cohort")),
     Stage("pseudobulk", "enrich.run_pseudobulk", "summed counts of contrasted states", {**COUNTS, **STATES}, sections={"options": "enrich"}),

@@ -257,3 +257,20 @@ def cut_at(null: Floats, rate: float) -> float:
     """Smallest cut that at most `rate` of the null values exceed (strictly)."""
     ordered = np.sort(np.asarray(null, dtype=np.float64))[::-1]
     return float(ordered[int(np.floor(rate * len(ordered)))])
+
+
+def held_out_cuts(null: Floats, rate: float) -> Floats:
+    """(cells,) cut of all other null cells, for each null cell, at the rank of `cut_at`.
+
+    A fresh cell exceeds the cut of n cells with probability (k + 1) / (n + 1), k = floor(rate n).  A null cell exceeds
+    its own in (k + 1) / n of the cases: the same rank keeps the two together.
+    """
+    values = np.asarray(null, dtype=np.float64)
+    n = len(values)
+    if n < 2:
+        return np.full(n, -np.inf)  # no other cell to set a cut on
+    order = np.argsort(-values, kind="stable")
+    ordered, at = values[order], min(int(np.floor(rate * n)), n - 2)
+    cuts = np.empty(n)
+    cuts[order] = np.where(np.arange(n) > at, ordered[at], ordered[at + 1])
+    return cuts

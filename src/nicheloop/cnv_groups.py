@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from nicheloop.cnv import Bools, Floats, Ints, Layout
 
-NEIGHBOURS = 20  # genes kept together when positions are permuted: neighbours may share regulation
-
 
 def log_difference(mean: Floats, base: Floats, pseudo: float) -> Floats:
     """(genes,) log2 ratio of two mean profiles, centred on its median; `pseudo` is added to both."""
@@ -37,7 +35,14 @@ class Coherence:
 
 
 def coherence(
-    difference: Floats, arms: NDArray[np.object_], *, n_permutations: int, min_genes: int, seed: int
+    difference: Floats,
+    arms: NDArray[np.object_],
+    *,
+    n_permutations: int,
+    min_genes: int,
+    seed: int,
+    block: int,
+    clip: float,
 ) -> Coherence:
     """Test whether a difference between two groups of cells is organised by chromosome arm.
 
@@ -52,6 +57,8 @@ def coherence(
         (genes,) arm of each gene.
     n_permutations, min_genes, seed
         Shuffles; genes an arm needs to count; seed of the shuffles.
+    block, clip
+        Genes kept together when they are shuffled (neighbours may share regulation); largest log2 ratio of a gene.
 
     Returns
     -------
@@ -64,14 +71,14 @@ def coherence(
     starts, ends = starts[large], ends[large]
     if len(starts) < 2:
         return Coherence(1.0, 1.0)
-    values = np.clip(difference - np.median(difference), -1, 1)
+    values = np.clip(difference - np.median(difference), -clip, clip)
     values = values - values.mean()
 
     def between(sums: Floats) -> Floats:
         return np.asarray(((sums[..., ends] - sums[..., starts]) ** 2 / (ends - starts)).sum(axis=-1))
 
     rng = np.random.default_rng(seed)
-    size = min(NEIGHBOURS, n)
+    size = min(block, n)
     n_blocks = n // size
     index = np.argsort(rng.random((n_permutations, n_blocks)), axis=1)
     genes = (index[:, :, None] * size + np.arange(size)).reshape(n_permutations, -1)
@@ -186,14 +193,21 @@ def components(profiles: Floats, n: int) -> Floats:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the tests of arm coherence need: shuffles, seed, smallest arm, running window and cut for lineage genes."""
+    """What the tests of arm coherence need.
+
+    Shuffles, smallest arm, running window and cut for lineage genes, seed, genes shuffled together, pseudo-expression
+    of log ratios, largest log2 ratio of a gene, principal components tried for a split.
+    """
 
     n_permutations: int
     min_arm_genes: int
     window: int
     lineage_mads: float
     seed: int
-    pseudo: float = 0.02  # log1p counts per 10,000: tames the ratio of genes seen in few cells
+    block: int
+    pseudo: float
+    clip: float
+    n_components: int
 
 
 def arm_evidence(
@@ -222,12 +236,15 @@ def arm_evidence(
         n_permutations=settings.n_permutations,
         min_genes=settings.min_arm_genes,
         seed=settings.seed,
+        block=settings.block,
+        clip=settings.clip,
     )
 
 
 def arm_means(mean: Floats, base: Floats, where: Layout, settings: Settings) -> tuple[Floats, Ints]:
     """(arms,) mean clipped log2 difference and number of genes of each arm, arms in sorted order."""
-    difference = np.clip(log_difference(mean[where.columns], base[where.columns], settings.pseudo), -1, 1)
+    difference = log_difference(mean[where.columns], base[where.columns], settings.pseudo)
+    difference = np.clip(difference, -settings.clip, settings.clip)
     _, arm, n = np.unique(where.arms.astype(str), return_inverse=True, return_counts=True)
     return np.bincount(arm, weights=difference) / n, n
 
@@ -241,7 +258,6 @@ def split_groups(
     settings: Settings,
     min_cells: int,
     max_p: float,
-    n_components: int = 3,
 ) -> list[Ints]:
     """Split cells into groups of different copy number, each split confirmed on genes it was not found with.
 
@@ -253,8 +269,8 @@ def split_groups(
         (cells, windows) profiles from all genes, and from the even genes (``half(where, 0)``).
     where
         Genes and windows; the odd genes confirm.
-    settings, min_cells, max_p, n_components
-        Test settings; smallest group; largest p (divided by the axes tried); principal components tried.
+    settings, min_cells, max_p
+        Test settings; smallest group; largest p (divided by the axes tried).
 
     Returns
     -------
@@ -270,7 +286,7 @@ def split_groups(
             own = amplitude(
                 first[cells], np.ones(len(cells), dtype=bool)
             )  # normal cells carry less of the group's profile
-            scores = np.column_stack([components(first[cells], n_components), own])
+            scores = np.column_stack([components(first[cells], settings.n_components), own])
             for k in range(scores.shape[1]):
                 upper = refine(first[cells], two_means(scores[:, k]))
                 if min(upper.sum(), (~upper).sum()) < min_cells:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nicheloop.config import Malignancy
 
 REFERENCE_TYPES = ("endothelial", "pvl", "t_nk", "b_cell")  # CAFs never: they are the negative control
+# Types that stay what they are in a sample whose cells the sheet declares malignant.  Mesenchymal lines pass for CAF or
+# PVL, others for unresolved; a carcinoma rarely passes for one of these.
+NEVER_ASSUMED = ("t_nk", "b_cell", "plasmablast", "myeloid", "mast", "endothelial", "erythrocyte", "platelet")
 NORMAL_POOL = "normal_epithelium"
 UNKNOWN_CHEMISTRY = "unknown"
 NOT_NULL = ("epithelial", "caf", "unresolved", "erythrocyte", "platelet")  # never stand for normal cells
@@ -58,7 +61,8 @@ def choose_reference(
     Raises
     ------
     NotAssessable
-        ``insufficient_reference_cells``: no rung holds, or too few normal cells to hold the error rate against.
+        ``insufficient_reference_cells``: no rung holds.  ``no_null_cells``: a pool would serve as reference, but the
+        sample has too few normal cells of any type to set the cuts on and to count errors with.
     """
     own = np.isin(types, REFERENCE_TYPES)
     n, few = int(own.sum()), options.few_reference_cells
@@ -82,10 +86,11 @@ def choose_reference(
             "insufficient_reference_cells", f"{reason}, and no pool of {options.min_reference_cells} cells"
         )
     null = own | ~np.isin(types, NOT_NULL)
-    if int(null.sum()) < few:
+    if int(null.sum()) < options.min_null_cells:
         raise NotAssessable(
-            "insufficient_reference_cells",
-            f"{reason}; there is a pooled reference, but only {int(null.sum())} normal cells of the sample to set cuts",
+            "no_null_cells",
+            f"{reason}; a pooled reference exists ({rung}), but only {int(null.sum())} normal cells of any type in the "
+            f"sample to set the cuts on, {options.min_null_cells} needed",
         )
     return Reference(rung, mean, null)
 
@@ -145,8 +150,10 @@ def run_cnv_reference(profiles: list[Path], records: list[Path], out: str | Path
     for profile, path in zip(profiles, records, strict=True):
         record = path if isinstance(path, dict) else io.read_json(path)
         table = io.read_table(profile, columns=["gene", "cell_type", "n_cells", "mean_lognorm"])
-        pools = [(f"chemistry:{record.get('chemistry') or UNKNOWN_CHEMISTRY}", list(REFERENCE_TYPES))]
-        if patients.is_normal(record):
+        assumed = record.get("malignancy") == "assumed"  # its epithelium and stroma are tumour, whatever they look like
+        kinds = [t for t in REFERENCE_TYPES if not assumed or t in NEVER_ASSUMED]
+        pools = [(f"chemistry:{record.get('chemistry') or UNKNOWN_CHEMISTRY}", kinds)]
+        if patients.is_normal(record) and not assumed:
             pools.append((NORMAL_POOL, ["epithelial"]))
         for pool, kinds in pools:
             rows = table[table["cell_type"].isin(kinds)]

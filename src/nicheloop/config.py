@@ -127,6 +127,25 @@ class Qc(Section):
     doublet_sim_ratio: float = option(
         2.0, "simulated doublets per cell", unit="doublets per cell", why="scrublet's default", gt=0, le=10
     )
+    doublet_n_genes: int = option(
+        2000, "variable genes the doublet score uses", unit="genes", why="as for the embedding", ge=50
+    )
+    doublet_min_cells: int = option(
+        3, "a variable gene of the doublet score has a count in this many cells", unit="cells", why="scrublet's", ge=1
+    )
+    doublet_cells_per_pc: int = option(
+        60,
+        "cells per principal component of the doublet score",
+        unit="cells",
+        why="with 30 components for 600 cells recall fell from 0.75 to 0.56 on the demo, on cell lines by a quarter",
+        ge=1,
+    )
+    doublet_min_pcs: int = option(
+        8, "never fewer components than this", unit="components", why="the lineages of a tumour", ge=2
+    )
+    doublet_max_pcs: int = option(
+        30, "never more components than this", unit="components", why="scrublet's number", ge=2
+    )
     doublet_max_excess: float = option(
         3.0,
         "the automatic threshold is trusted up to this multiple of the expected share",
@@ -354,6 +373,13 @@ class Malignancy(Section):
     few_reference_cells: int = option(
         30, "reference cells of the same sample for the second rung", unit="cells", why="still usable, flagged", ge=5
     )
+    min_null_cells: int = option(
+        20,
+        "normal cells of the sample, of any type but CAF, that set the cuts when the reference is pooled",
+        unit="cells",
+        why="a fresh normal cell exceeds the largest of 20 in 1 of 21 cases; with fewer the error rate is unknown",
+        ge=5,
+    )
     min_epithelial_cells: int = option(
         10, "fewest epithelial cells to be called", unit="cells", why="two populations cannot be told apart", ge=1
     )
@@ -367,7 +393,12 @@ class Malignancy(Section):
         ge=0,
     )
     max_reference_fpr: float = option(
-        0.01, "share of held-out reference cells allowed above the cut", unit="fraction", why="1 %", gt=0, lt=0.5
+        0.01,
+        "share of the reference cells each cut lets pass; the rate reported is counted on cells held out of the cut",
+        unit="fraction",
+        why="1 %",
+        gt=0,
+        lt=0.5,
     )
     n_folds: int = option(5, "folds in which reference cells are held out", unit="folds", why="cross-fitting", ge=2)
     top_fraction: float = option(
@@ -435,6 +466,30 @@ class Malignancy(Section):
         unit="genes",
         why="a mean of fewer is noise",
         ge=5,
+    )
+    block_genes: int = option(
+        20,
+        "neighbouring genes kept together when they are shuffled along the genome",
+        unit="genes",
+        why="neighbours may share regulation; a fifth of a window",
+        ge=1,
+    )
+    pseudo_expression: float = option(
+        0.02,
+        "added to both means of a log ratio",
+        unit="log1p counts per 10,000",
+        why="tames genes seen in few cells; well below min_mean_expression",
+        gt=0,
+    )
+    arm_log2_clip: float = option(
+        1.0,
+        "log2 ratios are clipped here before they are averaged over an arm",
+        unit="log2",
+        why="one copy more is 0.6; larger is a gene's own regulation",
+        gt=0,
+    )
+    split_components: int = option(
+        3, "principal components tried to split epithelium", unit="components", why="few clones per sample", ge=1
     )
     detectable_shift: float = option(
         0.4,
@@ -530,6 +585,13 @@ class Csc(Section):
     min_rate_ratio: float = option(
         3.0, "smallest high to low rate ratio", unit="fold", why="closer states cannot be told apart", gt=1
     )
+    pure_fold: float = option(
+        1.5,
+        "a tumour with one state is purely low or high within this factor of that state's rate, else not bimodal",
+        unit="fold",
+        why="below the root of min_rate_ratio: the two ranges never meet",
+        ge=1,
+    )
 
 
 class Tam(Section):
@@ -573,6 +635,14 @@ class Crosstalk(Section):
         why="close, yet many",
         ge=10,
     )
+    platelet_share: float = option(
+        0.5,
+        "share of a ligand's UMI in platelet barcodes that makes it platelet RNA",
+        unit="fraction",
+        why="most of it",
+        gt=0,
+        le=1,
+    )
     ambient_alpha: float = option(
         0.01,
         "level of the test that counts exceed the ambient expectation",
@@ -592,6 +662,9 @@ class Loop(Section):
     min_senders: int = option(20, "fewest sender cells", unit="cells", why="as for an axis", ge=3)
     min_malignant: int = option(50, "fewest malignant cells", unit="cells", why="as for the CSC fraction", ge=5)
     min_csc: int = option(20, "fewest CSC-high cells", unit="cells", why="a contrast needs both sides", ge=3)
+    min_readout_genes: int = option(
+        3, "fewest genes of a read-out for its level", unit="genes", why="a level of two genes is two genes", ge=1
+    )
     depth_strata: int = option(
         4, "library-size strata of the response arm", unit="strata", why="depth moves every score", ge=1
     )
@@ -729,6 +802,8 @@ def read_config(path: str | Path) -> Config:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such configuration file.") from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"{path}: cannot be read as a YAML text file ({err}).") from None
     except yaml.YAMLError as err:
         raise UserError(f"{path}: not valid YAML: {err}") from None
     if values is not None and not isinstance(values, dict):

@@ -173,14 +173,30 @@ def weighted_sums(x: csr_matrix, totals: Floats, weights: Floats) -> tuple[Float
     return np.asarray((x.T @ weights).T), np.asarray(totals @ weights)
 
 
-def permuted_means(
-    x: csr_matrix, totals: Floats, masks: Bools, ambient: Floats, n: int, rng: np.random.Generator
-) -> Iterator[Floats]:
-    """Yield (permutations, populations, genes) means under permuted cells, block by block.
+def above_floor(umi: Floats, positive: Floats, index: Index, options: Crosstalk) -> Bools:
+    """(..., pairs) whether ligand and every subunit have enough counts in enough cells of their population.
+
+    Parameters
+    ----------
+    umi, positive
+        (..., populations, genes) counts and cells with a count.
+    """
+    enough = (umi >= options.min_umi) & (positive >= options.min_positive_cells)
+    ligand = enough[..., index.sender, index.ligand]
+    return np.asarray(ligand & enough[..., index.receiver[:, None], index.subunits].all(axis=-1))
+
+
+def permuted_sums(
+    x: csr_matrix, totals: Floats, masks: Bools, n: int, rng: np.random.Generator
+) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Yield counts and cells with a count (permutations, populations, genes), and library sizes, under permuted cells.
 
     One permutation moves all populations together, so their sizes and overlaps (csc_high within malignant) are kept.
     """
+    from scipy.sparse import hstack
+
     cells, width = masks.shape
+    both = hstack([x, (x > 0).astype(np.float64)], format="csr")  # one product for counts and cells with a count
     step = max(1, BLOCK // max(1, cells * width))
     indicator = masks.astype(np.float64)
     for start in range(0, n, step):
@@ -188,16 +204,29 @@ def permuted_means(
         order = np.stack(
             [rng.permutation(cells) for _ in range(count)], axis=1
         )  # drawn one by one: blocks do not matter
-        sums, total = weighted_sums(x, totals, indicator[order].reshape(cells, count * width))
-        yield population_means(sums.reshape(count, width, -1), total.reshape(count, width), ambient)
+        sums, total = weighted_sums(both, totals, indicator[order].reshape(cells, count * width))
+        sums = sums.reshape(count, width, -1)
+        yield sums[..., : x.shape[1]], sums[..., x.shape[1] :], total.reshape(count, width)
 
 
 def label_null(
-    x: csr_matrix, totals: Floats, masks: Bools, ambient: Floats, index: Index, n: int, rng: np.random.Generator
-) -> Floats:
-    """(permutations, pairs) strengths under permuted type labels; complexes take their minimum anew each time."""
-    blocks = [strengths(m, index) for m in permuted_means(x, totals, masks, ambient, n, rng)]
-    return np.concatenate(blocks) if blocks else np.empty((0, len(index.ligand)))
+    x: csr_matrix,
+    totals: Floats,
+    masks: Bools,
+    ambient: Floats,
+    index: Index,
+    options: Crosstalk,
+    rng: np.random.Generator,
+) -> tuple[Floats, Bools]:
+    """(permutations, pairs) strengths under permuted type labels, and whether the pair is measurable there.
+
+    Complexes take their minimum anew each time, and every pair meets the floor that the observed pair had to meet.
+    """
+    null, seen = [], []
+    for umi, positive, total in permuted_sums(x, totals, masks, options.n_permutations, rng):
+        seen.append(above_floor(umi, positive, index, options))
+        null.append(strengths(population_means(umi, total, ambient), index))
+    return np.concatenate(null), np.concatenate(seen)
 
 
 def matched_genes(
@@ -228,15 +257,20 @@ def matched_genes(
     return candidates[rng.integers(start, min(start + width, candidates.size), n)]
 
 
-def pair_null(sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], width: int, n: int, seed: int) -> Floats:
-    """(draws, pairs) strengths of expression-matched stand-in genes between the same populations.
+def pair_null(
+    sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], options: Crosstalk, seed: int
+) -> tuple[Floats, Bools]:
+    """(draws, pairs) strengths of expression-matched stand-in genes between the same populations; are they measurable.
 
     Every gene of the real pair is replaced; a complex by as many genes as it has subunits.  Genes of any axis
     (`reserved`) do not stand in.  NaN where nothing can stand in.
     """
     lookup = sample.gene_index()
     index = Index.of(pairs, sample.names, list(sample.genes))
-    sums, total = weighted_sums(sample.x, sample.totals, sample.masks.astype(np.float64))
+    width, n, m = options.n_matched_genes, options.n_matched_pairs, sample.masks.astype(np.float64)
+    sums, total = weighted_sums(sample.x, sample.totals, m)
+    positive, _ = weighted_sums((sample.x > 0).astype(np.float64), sample.totals, m)
+    enough = (sums >= options.min_umi) & (positive >= options.min_positive_cells)
     means = population_means(sums, total, sample.ambient_mean())
     overall = np.asarray(sample.x.sum(axis=0)).ravel() * (PER / max(sample.totals.sum(), 1.0))
     allowed = overall > 0
@@ -252,14 +286,15 @@ def pair_null(sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], wi
             drawn[gene, role] = matched_genes(overall, candidates, gene, mean, role, width=width, n=n, seed=seed)
         return drawn[gene, role]
 
-    null = np.full((n, len(pairs)), np.nan)
+    null, seen = np.full((n, len(pairs)), np.nan), np.ones((n, len(pairs)), dtype=bool)
     if candidates.size == 0:
-        return null
+        return null, seen
     for column, pair in enumerate(pairs):
-        ligand = means[index.sender[column], stand_in(pair.ligand, "ligand")]
-        receptor = np.min([means[index.receiver[column], stand_in(g, "receptor")] for g in pair.receptor], axis=0)
-        null[:, column] = np.sqrt(ligand * receptor)
-    return null
+        sender, receiver = index.sender[column], index.receiver[column]
+        ligand, subunits = stand_in(pair.ligand, "ligand"), [stand_in(g, "receptor") for g in pair.receptor]
+        null[:, column] = np.sqrt(means[sender, ligand] * np.min([means[receiver, g] for g in subunits], axis=0))
+        seen[:, column] = enough[sender, ligand] & np.all([enough[receiver, g] for g in subunits], axis=0)
+    return null, seen
 
 
 def log2_standard_error(sample: Sample, index: Index, columns: Ints) -> Floats:
@@ -300,16 +335,29 @@ def log2_standard_error(sample: Sample, index: Index, columns: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class Tested:
-    """Strengths of pairs with their two nulls: (pairs,), (permutations, pairs), (draws, pairs)."""
+    """Strengths of pairs with their two nulls: (pairs,), (permutations, pairs), (draws, pairs).
+
+    ``label_seen`` and ``pair_seen`` say where a pair of the null meets the floor of measurability.
+    """
 
     strength: Floats
     label: Floats
+    label_seen: Bools
     pair: Floats
+    pair_seen: Bools
     log2_se: Floats
+
+    def part(self, columns: Sequence[int]) -> Tested:
+        """Some of the pairs."""
+        i = list(columns)
+        return Tested(
+            self.strength[i], self.label[:, i], self.label_seen[:, i], self.pair[:, i], self.pair_seen[:, i],
+            self.log2_se[i],
+        )  # fmt: skip
 
 
 def test_pairs(sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], options: Crosstalk, seed: int) -> Tested:
-    """Compute the strengths of measurable pairs and both nulls."""
+    """Compute the strengths of pairs and both nulls."""
     wanted = sorted({g for p in pairs for g in p.genes})
     used = sorted({n for p in pairs for n in (p.sender, p.receiver)})
     lookup = sample.gene_index()
@@ -325,8 +373,8 @@ def test_pairs(sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], o
     rng = np.random.default_rng([seed, zlib.crc32(b"labels")])
     return Tested(
         observed,
-        label_null(x, sample.totals, masks, ambient, index, options.n_permutations, rng),
-        pair_null(small, pairs, reserved, options.n_matched_genes, options.n_matched_pairs, seed),
+        *label_null(x, sample.totals, masks, ambient, index, options, rng),
+        *pair_null(small, pairs, reserved, options, seed),
         log2_standard_error(small, index, columns),
     )
 
@@ -360,6 +408,7 @@ class Detection:
     positive: Floats  # cells with a count
     expected: Floats  # counts expected from ambient RNA; NaN where it is not estimated
     everywhere: Floats  # (genes,) counts of all cells
+    n_cells: int  # of the sample
     platelet_genes: frozenset[str]
 
     @classmethod
@@ -375,8 +424,9 @@ class Detection:
         everywhere = np.asarray(x.sum(axis=0)).ravel()
         column = {g: i for i, g in enumerate(known)}
         return cls(
-            sample.names, column, sample.masks.sum(axis=0), umi, positive, expected, everywhere, sample.platelet_genes
-        )
+            sample.names, column, sample.masks.sum(axis=0), umi, positive, expected, everywhere, x.shape[0],
+            sample.platelet_genes,
+        )  # fmt: skip
 
     def cells(self, population: str) -> int:
         """Cells of a population; 0 for one that was not asked for."""
@@ -400,6 +450,16 @@ class Detection:
         i, g = self.names.index(population), self.column[gene]
         level = self.expected[i, g]
         return bool(np.isnan(level) or level <= 0 or pdtrc(self.umi[i, g] - 1, level) < alpha)
+
+    def nowhere(self, genes: Iterable[str], options: Crosstalk) -> str:
+        """Genes without one count in a sample large enough to say so, in words with the upper bound; else empty."""
+        unseen = [g for g in genes if self.everywhere[self.column[g]] == 0]
+        if not unseen or self.n_cells < options.min_cells:
+            return ""
+        bound = 100 * stats.upper_bound(0, self.n_cells, options.confidence)
+        return (
+            f"{' and '.join(unseen)} in none of the {self.n_cells} cells of the sample (at most {bound:.2g} % of them)"
+        )
 
     def words(self, population: str, gene: str) -> str:
         """Counts in words."""
@@ -430,10 +490,13 @@ class Detection:
             )
         if pair.ligand in self.platelet_genes and n_platelet and total > 0:
             inside = self.umi[self.names.index("platelet"), self.column[pair.ligand]]
-            if inside >= 0.5 * total:
+            if inside >= options.platelet_share * total:
                 return "platelet_contamination", (
                     f"{inside:.0f} of {total:.0f} {pair.ligand} UMI sit in {n_platelet} platelet barcodes"
                 )
+        unseen = self.nowhere([pair.ligand], options)
+        if unseen:
+            return "ligand_not_detected", unseen
         short = [side for side in dict.fromkeys(sides) if self.cells(side) < options.min_cells]
         if short:
             said = [
@@ -447,12 +510,26 @@ class Detection:
             return "ambient_not_exceeded", self.beyond_ambient_words(pair.sender, pair.ligand)
         return None
 
+    def candidate(self, pair: Pair, options: Crosstalk) -> bool:
+        """Whether the pair could be measured under some labelling: enough cells, and enough counts in the sample.
+
+        Neither changes when labels are permuted, so leaving the others out takes nothing from a permutation test.
+        """
+        return (
+            all(g in self.column and self.everywhere[self.column[g]] >= options.min_umi for g in pair.genes)
+            and pair.sender != "platelet"
+            and min(self.cells(pair.sender), self.cells(pair.receiver)) >= options.min_cells
+        )
+
     def obstacle(self, pair: Pair, options: Crosstalk, notes: dict[str, str]) -> tuple[str, str] | None:
         """First obstacle to testing a pair, in a fixed order, or None."""
         absent = [g for g in pair.genes if g not in self.column]
         if absent:
             return "gene_absent_from_reference", f"{', '.join(absent)} not in this matrix: its reference cannot show it"
         found = self.ligand_obstacle(pair, options, notes, (pair.sender, pair.receiver))
+        unseen = self.nowhere(pair.receptor, options)
+        if unseen and (not found or found[0] == "too_few_cells"):
+            return "receptor_not_detected", unseen
         if found:
             return found
         missing = [g for g in pair.receptor if not self.detected(pair.receiver, g, options)]
@@ -547,13 +624,39 @@ def score_axes(
         reserved = {g for p in pairs for g in p.genes}
         tested = test_pairs(sample, [pairs[int(i)] for i in chosen], reserved, options, seed)
         effect, z = summarise_null(tested.strength, tested.label)
-        p_label = stats.permutation_p(tested.strength, tested.label)
+        p_label = stats.permutation_p(tested.strength, np.where(tested.label_seen, tested.label, 0.0))
         p_pair = stats.permutation_p(tested.strength, tested.pair)
         p = np.maximum(p_label, p_pair)
-        columns = [tested.strength, effect, tested.log2_se, z, p_label, p_pair, p, stats.bh(p)]
+        q = adjusted_within_families(sample, pairs, chosen, p, options)
+        columns = [tested.strength, effect, tested.log2_se, z, p_label, p_pair, p, q]
         # ambient RNA above the observed mean leaves a strength of 0 without a log: no standard error
         table.loc[chosen, results] = np.where(np.isfinite(np.column_stack(columns)), np.column_stack(columns), np.nan)
     return table
+
+
+def family(arm: str) -> str:
+    """Family of tests of an axis: the claims together; positive controls and decoys each on their own."""
+    return arm if arm in ("positive_control", "decoy") else "claim"
+
+
+def adjusted_within_families(
+    sample: Sample, pairs: Sequence[Pair], chosen: Ints, p: Floats, options: Crosstalk
+) -> Floats:
+    """Benjamini-Hochberg of tested pairs within their family; a pair that could have been tested counts with p = 1.
+
+    Parameters
+    ----------
+    chosen, p
+        (tested,) positions in `pairs` and p-values.
+    """
+    seen = Detection.of(sample, {g for pair in pairs for g in pair.genes})
+    asked = np.array([1.0 if seen.candidate(pair, options) else np.nan for pair in pairs])
+    asked[chosen] = p
+    families = np.array([family(pair.arm) for pair in pairs], dtype=object)
+    q = np.full(len(pairs), np.nan)
+    for name in set(families):
+        q[families == name] = stats.bh(asked[families == name])
+    return q[chosen]
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -648,12 +751,26 @@ def run_crosstalk(
 
 # ------------------------------------------------------------------------------------------------------------- cohort
 def tumour_samples(records: Sequence[dict[str, Any]], n_assessable: dict[str, int]) -> dict[str, str]:
-    """Patient -> the one sample that speaks for the tumour; patients with normal tissue only are left out."""
+    """Patient -> the sample of the primary tumour that speaks for it; patients without one are left out."""
+    return _by_rank(records, n_assessable, 0)
+
+
+def not_primary(records: Sequence[dict[str, Any]], n_assessable: dict[str, int] | None = None) -> dict[str, str]:
+    """Patient -> lymph node or metastasis, for patients without a primary tumour: no part of any cohort claim."""
+    return _by_rank(records, n_assessable or {}, 1)
+
+
+def _by_rank(records: Sequence[dict[str, Any]], n_assessable: dict[str, int], rank: int) -> dict[str, str]:
     from nicheloop import patients
 
     tissue = {str(r["sample"]): r.get("tissue") for r in records}
     chosen = patients.primary_samples(list(records), n_assessable)
-    return {p: s for p, s in sorted(chosen.items()) if patients.tissue_rank(tissue[s]) < 2}
+    return {p: s for p, s in sorted(chosen.items()) if patients.tissue_rank(tissue[s]) == rank}
+
+
+def left_out_words(n: int) -> str:
+    """Say how many patients have no primary tumour sample; empty for none."""
+    return f"; {n} more without a primary tumour sample (not_primary_tumour)" if n else ""
 
 
 def assessable_cells(paths: Sequence[str | Path]) -> dict[str, int]:
@@ -667,7 +784,13 @@ def assessable_cells(paths: Sequence[str | Path]) -> dict[str, int]:
 
 
 def summarise_axes(
-    rows: pd.DataFrame, n_patients: int, *, confidence: float, alpha: float, not_run: dict[str, str]
+    rows: pd.DataFrame,
+    n_patients: int,
+    *,
+    confidence: float,
+    alpha: float,
+    not_run: dict[str, str],
+    n_left_out: int = 0,
 ) -> pd.DataFrame:
     """Summarise axes over patients.
 
@@ -681,11 +804,14 @@ def summarise_axes(
         Of the interval; level of q for ``n_significant``.
     not_run
         Patient -> status, for patients without any row.
+    n_left_out
+        Patients without a primary tumour sample, for the reason.
 
     Returns
     -------
     One row per axis, sender and receiver.  A patient's value is the tested ligand-receptor pair with the largest
-    strength: chosen by strength, never by its p-value.
+    strength: chosen by strength, never by its p-value.  Pooled is log2 strength, not its ratio to permuted labels: that
+    ratio depends on the share of each type in the sample.
     """
     import pandas as pd
 
@@ -701,7 +827,9 @@ def summarise_axes(
         obstacles.update(not_run.values())
         obstacles = Counter({k: v for k, v in obstacles.items() if v})
         n = len(best)
-        meta = stats.random_effects(best["log2_effect"], best["log2_se"], confidence)
+        strength = best["strength"].to_numpy(dtype=float)
+        logs = np.log2(strength, out=np.full(len(strength), np.nan), where=strength > 0)
+        meta = stats.random_effects(logs, best["log2_se"], confidence)
         words = [f"{v} {WORDS.get(k, k.replace('_', ' '))}" for k, v in obstacles.most_common()]
         if n >= 2:
             status, reason = "ok", f"tested in {n} of {n_patients} patients"
@@ -718,7 +846,7 @@ def summarise_axes(
         out.append({
             "axis": axis, "arm": group["arm"].iloc[0], "sender": sender, "receiver": receiver, "n_patients": n_patients,
             "n_assessable": n, "n_significant": int((best["q"] < alpha).sum()), "status": status,
-            "reason": "; ".join([reason, *words]),
+            "reason": "; ".join([reason, *words]) + left_out_words(n_left_out),
             "effect": meta.effect if show else np.nan, "effect_low": meta.low if show else np.nan,
             "effect_high": meta.high if show else np.nan,
             "max_upper_ligand": undetected["ligand"], "max_upper_receptor": undetected["receptor"],
@@ -742,7 +870,9 @@ def run_axes(
     import pandas as pd
 
     with io.stage_output(out, "axes", stage="axes") as result:
-        primary = tumour_samples([io.read_json(r) for r in records], assessable_cells(crosstalk))
+        known = [io.read_json(r) for r in records]
+        primary, left_out = tumour_samples(known, assessable_cells(crosstalk)), not_primary(known)
+        result.summary = {"n_patients": len(primary), "not_primary_tumour": sorted(left_out)}
         patient_of = {sample: patient for patient, sample in primary.items()}
         parts, not_run = [], {}
         for path in crosstalk:
@@ -755,7 +885,11 @@ def run_axes(
             else:
                 parts.append(table.assign(patient=patient_of[status.sample]))
         if not parts:
-            raise NotAssessable("no_samples", "no patient has a tumour sample in which an axis could be asked for")
+            reason = "no patient has a primary tumour sample in which an axis could be asked for"
+            name = "not_primary_tumour" if left_out and not primary else "no_samples"
+            raise NotAssessable(name, reason + left_out_words(len(left_out)))
         rows = pd.concat(parts, ignore_index=True)
-        result.table = summarise_axes(rows, len(primary), confidence=options.confidence, alpha=alpha, not_run=not_run)
-        result.summary = {"n_patients": len(primary), "n_axes": int(rows["axis"].nunique())}
+        result.table = summarise_axes(
+            rows, len(primary), confidence=options.confidence, alpha=alpha, not_run=not_run, n_left_out=len(left_out)
+        )
+        result.summary["n_axes"] = int(rows["axis"].nunique())

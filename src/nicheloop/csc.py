@@ -26,18 +26,23 @@ NEGATIVE_TYPES = {"CD24": ("t_nk", "caf", "endothelial")}
 CONTROL_TYPES = ("t_nk", "caf", "pvl", "myeloid", "endothelial")
 UNIT = 1e4  # rates are UMI per 10,000
 M_CSC = 2  # CD44 high, CD24 low among low/low, low/high, high/low, high/high
-COVARIATE = "z_LP_covariate"
+COVARIATE = "level_LP_covariate"  # a z is near 0 in every sample by construction: it could not tell tumours apart
+MAX_REFITS = 5  # rates and the samples they rest on settle in two or three rounds
 NOT_DISTINGUISHABLE = "not distinguishable from zero"
 
 
 @dataclass(frozen=True)
 class GeneRates:
-    """One row of the rates table: rates, or the named reason there are none."""
+    """One row of the rates table: rates, or the named reason there are none.
+
+    As read for one sample (`rates_in_sample`) a status other than ok may keep its rates: those of the chemistry.
+    """
 
     status: str
     reason: str
     n_cells: int = 0
     rates: Rates | None = None
+    note: bool = False  # the reason says something of one sample
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,19 @@ def _covariate(cells: pd.DataFrame) -> Array:
 
 # ----------------------------------------------------------------------------------------------------------- rates
 def estimate_gene(
-    gene: str, cells: pd.DataFrame, group: np.ndarray, *, floor: float, low_start: float, options: Csc
+    gene: str,
+    cells: pd.DataFrame,
+    group: np.ndarray,
+    *,
+    floor: float,
+    low_start: float,
+    options: Csc,
+    ambient: Array | None = None,
 ) -> GeneRates:
     """Rates of the low and the high state of one gene, or why there are none.
+
+    Samples that one state of their own explains as well as a mixture at the common rates are left out and the rates
+    fitted again, until the samples no longer change.
 
     Parameters
     ----------
@@ -95,7 +110,9 @@ def estimate_gene(
     cells, group
         Malignant cells of one chemistry, and (cells,) their sample as integers.
     floor, low_start
-        Ambient rate, a lower bound of the low rate; start value of the low rate (UMI per 10,000).
+        Lower bound and start value of the low rate (UMI per 10,000).
+    ambient
+        (samples,) ambient rate of each sample, by the integers of `group`; NaN where not estimated.
 
     Returns
     -------
@@ -110,28 +127,144 @@ def estimate_gene(
     if n < options.min_malignant:
         return GeneRates("too_few_malignant", f"{n} malignant cells, {options.min_malignant} needed", n)
     counts, size = counts[known], _size(cells)[known]
-    group = np.unique(group[known], return_inverse=True)[1].astype(np.int64)
+    samples, group = np.unique(group[known], return_inverse=True)
+    group = group.astype(np.int64)
     if counts.sum() == 0:
         return GeneRates("not_bimodal", f"no {gene} count in {n} malignant cells", n)
-    rates = model.fit_rates(
-        counts, size, group, shape=options.shape, min_shape=options.min_shape, floor=floor, low_start=low_start
-    )
+    lowest = np.full(len(samples), np.nan) if ambient is None else ambient[samples]
+    fit: dict[str, Any] = {"shape": options.shape, "min_shape": options.min_shape, "low_start": low_start}
+    keep = _two_state_samples(counts, size, group, lowest, options)
+    for left in reversed(range(MAX_REFITS)):
+        cell = keep[group]
+        part = np.unique(group[cell], return_inverse=True)[1].astype(np.int64)
+        rates = model.fit_rates(counts[cell], size[cell], part, floor=floor, ambient=lowest[keep], **fit)
+        now = np.array([_fits(counts[group == i], size[group == i], rates, a, options) for i, a in enumerate(lowest)])
+        if (now == keep).all() or not now.any() or not left:
+            break
+        keep = now
+    left_out, used = int((~keep).sum()), int(cell.sum())
     ratio = rates.high / rates.low
+    mean, shape, _ = model.fit_one_component(counts, size, options.shape, options.min_shape)
+    continuous = f"mean {mean:.3g} UMI per 10,000, shape {shape:.3g}"
     if rates.bic_gain < options.min_bic_gain or ratio < options.min_rate_ratio:
-        mean, shape, _ = model.fit_one_component(counts, size, options.shape, options.min_shape)
         reason = (
-            f"one state explains {gene} as well: mean {mean:.3g} UMI per 10,000, shape {shape:.3g}; two states would "
+            f"one state explains {gene} as well: {continuous}; two states would "
             f"differ {ratio:.3g}-fold ({options.min_rate_ratio:g} needed) with a BIC gain of {rates.bic_gain:.3g} "
             f"({options.min_bic_gain:g} needed)"
         )
         return GeneRates("not_bimodal", reason, n)
-    if gene == "ALDH1A3":
-        effect, centre = model.fit_effect(counts, size, group, _covariate(cells)[known], rates)
-        rates = replace(rates, effect=effect, centre=centre)
-    reason = f"two states, {ratio:.3g}-fold apart, BIC gain {rates.bic_gain:.4g}; {n} cells, {group.max() + 1} samples"
+    if not now.any():
+        reason = f"one state explains {gene} as well in each of {len(keep)} samples: {continuous}"
+        return GeneRates("not_bimodal", reason, n)
     if rates.bic_gain_samples < 0:
-        reason += "; one state with a rate per sample fits better: samples differ more than cells within them"
-    return GeneRates("ok", reason, n, rates)
+        reason = (
+            f"one state of {gene} with a rate per sample fits better (BIC gain of two states "
+            f"{rates.bic_gain_samples:.3g}): samples differ more than the cells within them; all cells: {continuous}"
+        )
+        return GeneRates("not_bimodal", reason, n)
+    if gene == "ALDH1A3":
+        effect, centre = model.fit_effect(
+            counts[cell], size[cell], part, _covariate(cells)[known][cell], rates, lowest[keep]
+        )
+        rates = replace(rates, effect=effect, centre=centre)
+    reason = (
+        f"two states, {ratio:.3g}-fold apart, BIC gain {rates.bic_gain:.4g}; {used} cells, {int(keep.sum())} samples"
+    )
+    if left_out:
+        reason += f"; {left_out} samples left out, which one state explains as well"
+    return GeneRates("ok", reason, used, rates)
+
+
+def _two_state_samples(counts: Array, size: Array, group: np.ndarray, ambient: Array, options: Csc) -> np.ndarray:
+    """Choose the samples to start from, (samples,): those that show two states by themselves, else all.
+
+    Started from all, many tumours of one state each would draw the rates to where they all fit a little.
+    """
+    own = np.zeros(len(ambient), dtype=bool)
+    for i in range(len(own)):
+        x, s = counts[group == i], size[group == i]
+        if len(x) < options.min_malignant or x.sum() == 0:
+            continue
+        rates = model.fit_rates(
+            x, s, np.zeros(len(x), dtype=np.int64), shape=options.shape, min_shape=options.min_shape,
+            ambient=ambient[[i]],
+        )  # fmt: skip
+        own[i] = rates.bic_gain >= options.min_bic_gain and rates.high / rates.low >= options.min_rate_ratio
+    return own if own.any() else np.ones(len(own), dtype=bool)
+
+
+def _fits(counts: Array, size: Array, rates: Rates, ambient: float, options: Csc) -> bool:
+    """Whether a sample's counts have two states at these rates, or one of the two alone."""
+    here = replace(rates, low=float(rates.low_in(np.array(ambient))))
+    if here.high < options.min_rate_ratio * here.low:
+        return False
+    one = model.one_state(counts, size, here, min_shape=options.min_shape)
+    return _reading(one, here, options) in ("two", "low", "high")
+
+
+def _reading(one: model.OneState, rates: Rates, options: Csc) -> str:
+    """How a sample reads at these rates.
+
+    ``two`` states; or one, purely ``low`` or ``high`` (within `pure_fold` of that rate and still `min_rate_ratio`-fold
+    from the other), ``beyond`` both, ``between``.
+    """
+    if one.bic_gain > 0:
+        return "two"
+    for name, rate, other in (("low", rates.low, rates.high), ("high", rates.high, rates.low)):
+        near = rate / options.pure_fold <= one.rate <= rate * options.pure_fold
+        if near and max(one.rate / other, other / one.rate) >= options.min_rate_ratio:
+            return name
+    return "between" if rates.low < one.rate < rates.high else "beyond"
+
+
+def rates_in_sample(
+    sample: pd.DataFrame, rates: dict[str, GeneRates], *, options: Csc, ambient: dict[str, float] | None = None
+) -> dict[str, GeneRates]:
+    """Rates of a chemistry as they hold in one sample, or why they say nothing of it.
+
+    The low rate is not below what ambient RNA of the sample gives.  Where one state with a rate of its own explains the
+    malignant cells as well as the mixture (BIC), a tumour near the low or the high rate counts as purely low or high,
+    with its own rate in place of that one; between the two the status is ``not_bimodal``.
+
+    Parameters
+    ----------
+    sample
+        Score table of the sample, all cells.
+    rates
+        gene -> `GeneRates` of the chemistry.
+    ambient
+        gene -> ambient rate of the sample (UMI per 10,000); NaN or left out: not known, the common low rate holds.
+    """
+    cells = sample[sample["compartment"] == "malignant"]
+    size, out = _size(cells), dict(rates)
+    for gene, found in rates.items():
+        counts = _umi(cells, gene)
+        if found.rates is None or found.status != "ok" or not np.isfinite(counts).all() or not len(cells):
+            continue
+        shared, own = found.rates, float((ambient or {}).get(gene, np.nan))
+        here = replace(shared, low=float(shared.low_in(np.array(own))))
+        if here.high < options.min_rate_ratio * here.low:
+            reason = (
+                f"ambient RNA alone gives {own:.3g} UMI per 10,000 of {gene}, the high state {shared.high:.3g}: "
+                f"less than {options.min_rate_ratio:g}-fold apart"
+            )
+            out[gene] = GeneRates("hidden_by_ambient", reason, len(cells), shared)
+            continue
+        one = model.one_state(counts, size, here, min_shape=options.min_shape)
+        reading, note = _reading(one, here, options), ""
+        says = f"one state explains {gene} as well: mean {one.rate:.3g} UMI per 10,000, shape {one.shape:.3g}"
+        if reading == "between":
+            reason = f"{says}, between low ({here.low:.3g}) and high ({here.high:.3g}) of the chemistry"
+            out[gene] = GeneRates("not_bimodal", reason, len(cells), here)
+            continue
+        if reading == "low":
+            here, note = replace(here, low=max(here.low, one.rate)), f"{says}, purely low"
+        elif reading == "high":
+            here, note = replace(here, high=min(here.high, one.rate)), f"{says}, purely high"
+        elif reading == "beyond":
+            note = f"{says}, {'below' if one.rate < here.low else 'above'} both states"
+        out[gene] = GeneRates("ok", note, len(cells), here, note=bool(note))
+    return out
 
 
 def estimate_rates(
@@ -142,7 +275,7 @@ def estimate_rates(
     Parameters
     ----------
     samples
-        Score tables (columns compartment, n_counts, umi_<gene>, z_LP_covariate), all cells; must hold counts.
+        Score tables (columns compartment, n_counts, umi_<gene>, level_LP_covariate), all cells; must hold counts.
     ambient
         gene -> ambient rate (UMI per 10,000) of each sample; empty where not estimated.
     """
@@ -154,11 +287,12 @@ def estimate_rates(
     group = np.repeat(np.arange(len(samples)), sizes)
     out = {}
     for gene in GENES:
-        pairs = [(a[gene], n) for a, n in zip(ambient, sizes, strict=True) if np.isfinite(a.get(gene, np.nan)) and n]
-        floor = sum(a * n for a, n in pairs) / sum(n for _, n in pairs) if pairs else 0.0
-        anchor = _anchor(gene, samples)
+        lowest = np.array([a.get(gene, np.nan) for a in ambient], dtype=np.float64)
+        # Each sample has its own bound; the common rate is bounded by the cleanest sample.
+        known = lowest[np.isfinite(lowest) & (np.array(sizes) > 0)]
+        floor, anchor = float(known.min(initial=np.inf)) if len(known) else 0.0, _anchor(gene, samples)
         out[gene] = estimate_gene(
-            gene, cells, group, floor=floor or anchor, low_start=max(floor, anchor), options=options
+            gene, cells, group, floor=floor or anchor, low_start=max(floor, anchor), options=options, ambient=lowest
         )
     return out
 
@@ -201,6 +335,12 @@ def _obstacle(
     return None
 
 
+def _sample_obstacle(genes: tuple[str, ...], rates: dict[str, GeneRates]) -> tuple[str, str] | None:
+    """Status and reason of `rates_in_sample` that forbid an answer; None where there is none."""
+    found = [rates[g] for g in genes if rates[g].status != "ok"]
+    return (found[0].status, "; ".join(f.reason for f in found)) if found else None
+
+
 def _assess(
     genes: tuple[str, ...], state: int, sample: pd.DataFrame, rates: dict[str, GeneRates], options: Csc
 ) -> Assessment:
@@ -220,10 +360,14 @@ def _assess(
             f"(P(0 | high) <= {options.informative_zero:g}); {options.min_informative:.0%} needed"
         )
         return Assessment("not_informative_depth", reason, informative)
+    obstacle = _sample_obstacle(genes, rates)
+    if obstacle is not None:
+        return Assessment(*obstacle, informative)
     log_lik = _log_lik(genes, cells, size, rates)
     weights, _ = model.fit_weights(log_lik)
     prob = model.posterior(log_lik, weights)[state]
     reason = f"{len(cells)} malignant cells, {informative.mean():.0%} informative"
+    reason = "; ".join([reason, *(rates[g].reason for g in genes if rates[g].note)])
     return Assessment("ok", reason, informative, weights, prob, log_lik)
 
 
@@ -254,18 +398,26 @@ def assess_aldh1a3(sample: pd.DataFrame, rates: dict[str, GeneRates], *, options
     return _assess(("ALDH1A3",), 1, sample, rates, options)
 
 
-def lp_adjusted(sample: pd.DataFrame, rates: dict[str, GeneRates]) -> tuple[Array, float]:
-    """P(ALDH1A3 high) with the expected rate multiplied by the effect of luminal-progenitor likeness; and its fraction.
+def lp_adjusted(sample: pd.DataFrame, rates: dict[str, GeneRates]) -> tuple[Array, Array, Array]:
+    """P(ALDH1A3 high) with the expected rate multiplied by the effect of luminal-progenitor likeness.
 
-    NaN where the effect is not estimated or the covariate is not measurable in the sample.
+    The covariate is the level of the set, centred on the malignant cells of the chemistry: a tumour that is
+    luminal-progenitor-like as a whole is adjusted, not only its cells among each other.
+
+    Returns
+    -------
+    The probability (cells,), the weights (2,) of the low and the high state, and the adjusted library sizes (cells,);
+    all NaN where the effect is not estimated or the covariate is not measurable in the sample.
     """
     cells = sample[sample["compartment"] == "malignant"]
     found, covariate = rates["ALDH1A3"].rates, _covariate(cells)
     if found is None or not np.isfinite(found.effect) or not np.isfinite(covariate).any():
-        return np.full(len(cells), np.nan), float("nan")
-    log_lik = found.log_lik(_umi(cells, "ALDH1A3"), found.adjusted_size(_size(cells), covariate))
+        missing = np.full(len(cells), np.nan)
+        return missing, np.full(2, np.nan), missing
+    size = found.adjusted_size(_size(cells), covariate)
+    log_lik = found.log_lik(_umi(cells, "ALDH1A3"), size)
     weights, _ = model.fit_weights(log_lik)
-    return np.where(np.isfinite(covariate), model.posterior(log_lik, weights)[1], np.nan), float(weights[1])
+    return np.where(np.isfinite(covariate), model.posterior(log_lik, weights)[1], np.nan), weights, size
 
 
 def _states(prob: Array, high: str, low: str, options: Csc) -> np.ndarray:
@@ -273,11 +425,15 @@ def _states(prob: Array, high: str, low: str, options: Csc) -> np.ndarray:
 
 
 def call_cells(
-    sample: pd.DataFrame, rates: dict[str, GeneRates], *, options: Csc
+    sample: pd.DataFrame, rates: dict[str, GeneRates], *, options: Csc, ambient: dict[str, float] | None = None
 ) -> tuple[pd.DataFrame, Assessment, Assessment]:
-    """State of every cell of a sample: one row per row of `sample`, in its order, as the csc contract says."""
+    """State of every cell of a sample: one row per row of `sample`, in its order, as the csc contract says.
+
+    `rates` are those of the chemistry, `ambient` gene -> ambient rate of the sample; see `rates_in_sample`.
+    """
     import pandas as pd
 
+    rates = rates_in_sample(sample, rates, options=options, ambient=ambient)
     malignant = (sample["compartment"] == "malignant").to_numpy(dtype=bool)
     n = len(sample)
     out: dict[str, Any] = {"cell_id": sample["cell_id"].to_numpy()}
@@ -345,9 +501,16 @@ def _contrast(values: pd.Series | None, csc: np.ndarray, other: np.ndarray) -> f
 
 
 def summarise(
-    sample: pd.DataFrame, states: pd.DataFrame, rates: dict[str, GeneRates], *, options: Csc, rng: np.random.Generator
+    sample: pd.DataFrame,
+    states: pd.DataFrame,
+    rates: dict[str, GeneRates],
+    *,
+    options: Csc,
+    rng: np.random.Generator,
+    ambient: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Figures of one sample for the patient table: fractions, intervals, wording, naive rule, overlap, contrasts."""
+    rates = rates_in_sample(sample, rates, options=options, ambient=ambient)
     cells = sample[sample["compartment"] == "malignant"]
     m_csc, aldh = assess_m_csc(sample, rates, options=options), assess_aldh1a3(sample, rates, options=options)
     size, n, nan = _size(cells), len(cells), float("nan")
@@ -357,7 +520,7 @@ def summarise(
         "median_umi": float(cells["n_counts"].median()) if n else nan, "m_csc_fraction": nan, "m_csc_low": nan,
         "m_csc_high": nan, "m_csc_wording": None, "odds_ratio": nan, "naive_fraction": nan,
         "aldh1a3_status": aldh.status, "aldh1a3_fraction": nan, "aldh1a3_low": nan, "aldh1a3_high": nan,
-        "aldh1a3_lp_fraction": nan,
+        "aldh1a3_lp_fraction": nan, "aldh1a3_lp_low": nan, "aldh1a3_lp_high": nan,
         "emt_z_csc": nan, "cycling_z_csc": nan,
     }  # fmt: skip
     draw = {"n_bootstrap": options.n_bootstrap, "confidence": options.confidence, "rng": rng}
@@ -380,7 +543,13 @@ def summarise(
         interval = model.bootstrap([rates["ALDH1A3"].rates], size, aldh.weights, 1, **draw)  # type: ignore[list-item,arg-type]
         low = 0.0 if interval.low < 0.5 / n else min(interval.low, fraction)
         out |= {"aldh1a3_fraction": fraction, "aldh1a3_low": low, "aldh1a3_high": max(interval.high, fraction)}
-        out["aldh1a3_lp_fraction"] = lp_adjusted(sample, rates)[1]
+        _, weights, adjusted = lp_adjusted(sample, rates)
+        if np.isfinite(weights).all():
+            fraction = float(weights[1])
+            interval = model.bootstrap([rates["ALDH1A3"].rates], adjusted, weights, 1, **draw)  # type: ignore[list-item,arg-type]
+            low = 0.0 if interval.low < 0.5 / n else min(interval.low, fraction)
+            out |= {"aldh1a3_lp_fraction": fraction, "aldh1a3_lp_low": low}
+            out["aldh1a3_lp_high"] = max(interval.high, fraction)
     out["overlap_fraction"], out["overlap_expected"] = overlap(m_csc, aldh)
     return out
 
@@ -464,10 +633,13 @@ def run_csc_rates(
             groups.setdefault(_chemistry(record), []).append(i)
         found = {}
         for chemistry in sorted(groups):
-            usable = [i for i in groups[chemistry] if known[i]["is_counts"]]
+            tumours = [i for i in groups[chemistry] if not patients.is_normal(known[i])]
+            usable = [i for i in tumours if known[i]["is_counts"]]
             if not usable:
-                reason = "no sample of this chemistry holds counts"
-                found[chemistry] = {g: GeneRates("no_counts", reason) for g in GENES}
+                status, reason = "no_counts", "no sample of this chemistry holds counts"
+                if not tumours:
+                    status, reason = "normal_tissue", "every sample of this chemistry is normal tissue"
+                found[chemistry] = {g: GeneRates(status, reason) for g in GENES}
                 continue
             usable.sort(key=lambda i: str(known[i]["sample"]))
             found[chemistry] = estimate_rates(
@@ -478,7 +650,19 @@ def run_csc_rates(
         result.summary = {c: {g: r.status for g, r in genes.items()} for c, genes in found.items()}
 
 
-def run_csc(scores: str | Path, rates: str | Path, record: str | Path, out: str | Path, *, options: Csc) -> None:
+def _cause(status: str, reason: str, upstream: dict[str, Any]) -> str:
+    """Add to the words for too few malignant cells what the malignancy stage said, from the summary of the scores."""
+    said = upstream.get("malignancy") or {}
+    if status != "too_few_malignant" or not said:
+        return reason
+    counts = ", ".join(f"{n} epithelial cells {name}" for name, n in sorted(said.get("epithelial", {}).items()))
+    why = [said["status"] if said["status"] != "ok" else "", counts or "no epithelial cell"]
+    return f"{reason} (malignancy: {'; '.join(w for w in why if w)})"
+
+
+def run_csc(
+    scores: str | Path, rates: str | Path, record: str | Path, ambient: str | Path, out: str | Path, *, options: Csc
+) -> None:
     """Call every cell of one sample; the ``csc`` stage.  One row per row of `scores`."""
     import pandas as pd
 
@@ -500,20 +684,24 @@ def run_csc(scores: str | Path, rates: str | Path, record: str | Path, out: str 
             })  # fmt: skip
             raise NotAssessable("no_counts", "the matrix holds normalised values (such as TPM), not counts")
         found = rates_of(io.read_table(rates), _chemistry(known))
-        result.table, m_csc, aldh = call_cells(table, found, options=options)
+        own = _read_ambient(ambient)
+        result.table, m_csc, aldh = call_cells(table, found, options=options, ambient=own)
         result.summary = {
             "n_malignant": int((table["compartment"] == "malignant").sum()),
             "n_m_csc": int((result.table["csc_state"] == "m_csc").sum()),
             "informative_fraction": m_csc.informative_fraction,
             "aldh1a3_status": aldh.status,
+            # NaN: not estimated; the low rate of the chemistry holds alone
+            "ambient_rate": {g: own.get(g, float("nan")) for g in GENES},
         }
         if not m_csc.ok:
-            raise NotAssessable(m_csc.status, m_csc.reason)
+            raise NotAssessable(m_csc.status, _cause(m_csc.status, m_csc.reason, upstream.summary))
 
 
 def run_csc_patients(
     csc: list[Path],
     scores: list[Path],
+    ambient: list[Path],
     records: list[Path],
     rates: str | Path,
     out: str | Path,
@@ -529,22 +717,30 @@ def run_csc_patients(
         table = io.read_table(rates)
         known = [io.read_json(r) for r in records]
         rows, checks = [], []
-        for cells_path, scores_path, record in zip(csc, scores, known, strict=True):
+        for cells_path, scores_path, ambient_path, record in zip(csc, scores, ambient, known, strict=True):
             sample = str(record["sample"])
             states, cells, status = io.read_table(cells_path), _read_scores(scores_path), io.read_status(cells_path)
             # each sample has its own stream: its interval does not depend on the other samples
             rng = np.random.default_rng([seed, zlib.crc32(sample.encode())])
             readable = record["status"] == "ok" and record["is_counts"] and len(cells) > 0
             found = rates_of(table, _chemistry(record)) if readable else {}
-            row = summarise(cells, states, found, options=options, rng=rng)
+            own = _read_ambient(ambient_path)
+            normal = patients.is_normal(record)
+            # of normal tissue only the counts are shown
+            row = summarise(cells, states, {} if normal else found, options=options, rng=rng, ambient=own)
+            row["reason"] = _cause(row["status"], row["reason"], io.read_status(scores_path).summary)
             if not readable:
                 row |= {"status": status.status if not status.ok else "no_cells", "reason": status.reason or "no cell"}
                 row["aldh1a3_status"] = row["status"]
+            elif normal:
+                reason = f"normal tissue, not a tumour; {row['n_malignant']} cells called malignant"
+                row |= {"status": "normal_tissue", "reason": reason, "aldh1a3_status": "normal_tissue"}
             checks += [{"sample": sample, **c} for c in controls(cells, found, options=options)]
             about = {k: record.get(k) for k in ("subtype", "chemistry", "treatment")}
             rows.append({"patient": patients.patient_of(record), "sample": sample, **about, **row})
         assessable = {r["sample"]: r["n_malignant"] if r["status"] == "ok" else 0 for r in rows}
-        primary = set(patients.primary_samples(known, assessable).values())
+        tumours = [r for r in known if not patients.is_normal(r)]
+        primary = set(patients.primary_samples(tumours, assessable).values())
         if rows:
             result.table = pd.DataFrame(rows).assign(primary_sample=[r["sample"] in primary for r in rows])
             result.extra["csc_controls"] = pd.DataFrame(checks)

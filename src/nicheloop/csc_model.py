@@ -18,7 +18,7 @@ RATE_FLOOR = 1e-3
 RATE_CEILING = 1e4
 SHAPE_CEILING = 100.0
 LOGIT_LIMIT = 9.0
-EFFECT_LIMIT = 3.0
+EFFECT_LIMIT = 10.0
 
 
 def log_emission(counts: Array, size: Array, rate: float | Array, shape: float) -> Array:
@@ -150,6 +150,10 @@ class Rates:
         """(..., 2, cells) log likelihood of the low and the high state."""
         return state_log_likelihood(counts, size, self.low, self.high, self.shape)
 
+    def low_in(self, ambient: Array) -> Array:
+        """Low rate where ambient RNA alone gives the rate `ambient` (NaN: not known): the larger of the two."""
+        return np.fmax(self.low, ambient)
+
     def adjusted_size(self, size: Array, covariate: Array) -> Array:
         """Library size times the fitted effect of a covariate; a cell without the covariate keeps its size."""
         if not np.isfinite(self.effect):
@@ -157,13 +161,13 @@ class Rates:
         return size * np.exp(self.effect * np.nan_to_num(covariate - self.centre))
 
 
-def _gradients(counts: Array, size: Array, log_rate: float, log_shape: float) -> tuple[Array, Array, Array]:
-    """Log emission and its derivatives by the log rate and the log shape; (cells,) each."""
+def _gradients(counts: Array, size: Array, log_rate: float | Array, log_shape: float) -> tuple[Array, Array, Array]:
+    """Log emission and its derivatives by the log rate (one, or one per cell) and the log shape; (cells,) each."""
     from scipy.special import digamma
 
     shape = float(np.exp(log_shape))
     mean = np.maximum(np.exp(log_rate) * size, 1e-12)
-    value = log_emission(counts, size, float(np.exp(log_rate)), shape)
+    value = log_emission(counts, size, np.exp(log_rate), shape)
     by_rate = shape * (counts - mean) / (mean + shape)
     k = np.arange(int(counts.max(initial=0)) + 1, dtype=np.float64)
     table = digamma(k + shape) - digamma(shape)
@@ -171,11 +175,17 @@ def _gradients(counts: Array, size: Array, log_rate: float, log_shape: float) ->
     return value, by_rate, by_shape
 
 
-def _mixture(theta: Array, counts: Array, size: Array, group: NDArray[np.int64]) -> tuple[float, Array]:
-    """Mean negative log likelihood and gradient; theta = log low, log(high / low), log shape, a logit per sample."""
+def _mixture(
+    theta: Array, counts: Array, size: Array, group: NDArray[np.int64], log_ambient: Array
+) -> tuple[float, Array]:
+    """Mean negative log likelihood and gradient; theta = log low, log(high / low), log shape, a logit per sample.
+
+    `log_ambient` (cells,): log rate that ambient RNA alone gives in the cell's sample; -inf where not known.
+    """
     low, rise, shape = theta[:3]
     logit = theta[3:][group]
-    f0, r0, s0 = _gradients(counts, size, low, shape)
+    f0, r0, s0 = _gradients(counts, size, np.maximum(low, log_ambient), shape)
+    r0 = np.where(low >= log_ambient, r0, 0.0)  # under the ambient rate the low rate is out of sight
     f1, r1, s1 = _gradients(counts, size, low + rise, shape)
     a = f0 - np.logaddexp(0.0, logit)
     b = f1 - np.logaddexp(0.0, -logit)
@@ -253,6 +263,7 @@ def fit_rates(
     min_shape: float,
     floor: float = 0.0,
     low_start: float = 0.0,
+    ambient: Array | None = None,
 ) -> Rates:
     """Two rates and a shape shared by all samples, with a free weight per sample, by maximum marginal likelihood.
 
@@ -269,6 +280,9 @@ def fit_rates(
         The low rate is never below this (ambient RNA alone gives it), UMI per 10,000.
     low_start
         Start value of the low rate, such as that of cell types that do not make the gene.
+    ambient
+        (samples,) rate that ambient RNA alone gives in each sample, UMI per 10,000; NaN where not known.  The low state
+        of a sample is never below it.
 
     Returns
     -------
@@ -280,6 +294,7 @@ def fit_rates(
     order = np.lexsort((counts, size, group))  # the same cells in another order give the same bytes
     counts, size, group = counts[order], size[order], group[order]
     samples = int(group.max()) + 1
+    log_ambient = np.full(len(counts), -np.inf) if ambient is None else _log_ambient(ambient)[group]
     rate1, _, loglik1 = fit_one_component(counts, size, shape, min_shape)
     floor = float(np.clip(floor, RATE_FLOOR, max(rate1, RATE_FLOOR)))
     limits = [
@@ -297,7 +312,7 @@ def fit_rates(
         high = max(counts[above].sum() / size[above].sum(), 2 * low)
         start = [np.log(low), np.log(high / low), np.log(shape), *[np.log(share / (1 - share))] * samples]
         found = minimize(
-            _mixture, start, args=(counts, size, group), jac=True, method="L-BFGS-B", bounds=limits,
+            _mixture, start, args=(counts, size, group, log_ambient), jac=True, method="L-BFGS-B", bounds=limits,
             options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-7},
         )  # fmt: skip
         if best is None or found.fun < best.fun - 1e-10:
@@ -305,12 +320,12 @@ def fit_rates(
     assert best is not None
     theta, n = best.x, len(counts)
     free = np.array([lo + 1e-6 < value < hi - 1e-6 for value, (lo, hi) in zip(theta[:3], limits[:3], strict=True)])
-    errors = _standard_errors(theta, free, counts, size, group)  # type: ignore[arg-type]
+    errors = _standard_errors(theta, free, counts, size, group, log_ambient)  # type: ignore[arg-type]
     loglik2 = -float(best.fun) * n
     # Two components with one weight for all samples compete too: samples that agree must not count against them.
     pooled = minimize(
-        _mixture, [*theta[:3], float(np.median(theta[3:]))], args=(counts, size, np.zeros_like(group)), jac=True,
-        method="L-BFGS-B", bounds=limits[:4], options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-7},
+        _mixture, [*theta[:3], float(np.median(theta[3:]))], args=(counts, size, np.zeros_like(group), log_ambient),
+        jac=True, method="L-BFGS-B", bounds=limits[:4], options={"maxiter": 500, "ftol": 1e-11, "gtol": 1e-7},
     )  # fmt: skip
     two = min(-2 * loglik2 + (3 + samples) * np.log(n), 2 * float(pooled.fun) * n + 4 * np.log(n))
     gain = (-2 * loglik1 + 2 * np.log(n)) - two
@@ -320,10 +335,55 @@ def fit_rates(
     return Rates(float(low), float(high), float(r), *errors, bic_gain=float(gain), bic_gain_samples=float(gain_samples))
 
 
+@dataclass(frozen=True)
+class OneState:
+    """One state with a rate and a shape of its own, against the two states at given rates, in one sample."""
+
+    rate: float
+    shape: float
+    bic_gain: float  # BIC of one state less that of two; 0 or below: one state explains the sample as well
+
+
+def one_state(counts: Array, size: Array, rates: Rates, *, min_shape: float) -> OneState:
+    """Whether one state explains a sample as well as a mixture of the two states at `rates` with a free weight.
+
+    A tumour that is purely of one state at its given rate keeps the mixture: the weight is at its edge and the single
+    state has a parameter more.
+
+    Parameters
+    ----------
+    counts, size
+        (cells,) UMI of the gene and library size in 10,000 UMI of one sample.
+    rates
+        Rates and shape of the two states; held.
+    min_shape
+        Lower bound of the single state's shape, as in `fit_rates`.
+    """
+    order = np.lexsort((counts, size))
+    counts, size = counts[order], size[order]
+    rate, shape, loglik1 = fit_one_component(counts, size, max(rates.shape, min_shape), min_shape)
+    _, loglik2 = fit_weights(rates.log_lik(counts, size))
+    return OneState(rate, shape, float(2 * (float(loglik2) - loglik1) + np.log(max(len(counts), 1))))
+
+
+def _log_ambient(ambient: Array) -> Array:
+    """Log of the ambient rate; -inf where it is zero or not known."""
+    known = np.isfinite(ambient) & (ambient > 0)
+    return np.where(known, np.log(np.where(known, ambient, 1.0)), -np.inf)
+
+
 def fit_effect(
-    counts: Array, size: Array, group: NDArray[np.int64], covariate: Array, rates: Rates
+    counts: Array,
+    size: Array,
+    group: NDArray[np.int64],
+    covariate: Array,
+    rates: Rates,
+    ambient: Array | None = None,
 ) -> tuple[float, float]:
     """Log-linear effect of a covariate on the expected rate, with the two rates held and weights free per sample.
+
+    Arguments as `fit_rates`; `covariate` (cells,).  Cells are centred on their common mean, so a sample that has more
+    of the covariate as a whole is adjusted too.
 
     Returns
     -------
@@ -337,7 +397,9 @@ def fit_effect(
         return float("nan"), float("nan")
     order = np.lexsort((covariate[known], counts[known], size[known], group[known]))
     x, s, z = counts[known][order], size[known][order], covariate[known][order]
-    g = np.unique(group[known][order], return_inverse=True)[1]
+    sample = group[known][order]
+    g = np.unique(sample, return_inverse=True)[1]
+    low = np.full(len(x), np.log(rates.low)) if ambient is None else np.log(rates.low_in(ambient))[sample]
     centre = float(z.mean())
     z = z - centre
     shape = float(np.log(rates.shape))
@@ -345,7 +407,7 @@ def fit_effect(
     def loss(theta: Array) -> tuple[float, Array]:
         adjusted = s * np.exp(theta[0] * z)
         logit = theta[1:][g]
-        f0, r0, _ = _gradients(x, adjusted, np.log(rates.low), shape)
+        f0, r0, _ = _gradients(x, adjusted, low, shape)
         f1, r1, _ = _gradients(x, adjusted, np.log(rates.high), shape)
         a, b = f0 - np.logaddexp(0.0, logit), f1 - np.logaddexp(0.0, -logit)
         total = np.logaddexp(a, b)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nicheloop import io
+from nicheloop import io, stats
 from nicheloop.errors import NotAssessable
 
 if TYPE_CHECKING:
@@ -201,9 +201,38 @@ def enrichment(
         "nes": found["NES"].astype(float), "p": found["NOM p-val"].astype(float), "q": found["FDR q-val"].astype(float),
         "leading_edge": found["Lead_genes"].fillna("").astype(str),
     })  # fmt: skip
-    # gseapy counts permutations without the observed one: a p of 0 cannot be meant
-    table["p"] = (table["p"] * options.n_permutations + 1) / (options.n_permutations + 1)
+    p, smallest = signed_p(ranking, trimmed, options, seed)
+    table["p"] = table["gene_set"].map(p)
+    table["q"] = np.maximum(table["q"], table["gene_set"].map(smallest))  # gseapy's q may be 0, which cannot be meant
     return table.sort_values("gene_set", ignore_index=True)
+
+
+def signed_p(
+    ranking: pd.Series, sets: Mapping[str, Sequence[str]], options: Enrich, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Permutation p of enrichment scores: (b + 1) / (n + 1) over the n permutations with the sign of the observed one.
+
+    gseapy's nominal p is b / n of the same permutations: 0 where none is as extreme.
+
+    Returns
+    -------
+    Set -> p, and set -> smallest p that its permutations can give, 1 / (n + 1).
+    """
+    from gseapy.gse import prerank_rs
+
+    weight = 1.0  # gseapy.prerank's default, as for the scores
+    with _quiet():
+        found = prerank_rs(
+            ranking.index.to_list(), ranking.to_list(), {k: list(v) for k, v in sets.items()}, weight,
+            options.min_set, options.max_set, options.n_permutations, 1, seed,
+        )  # fmt: skip
+    p, smallest = {}, {}
+    for one in found.summaries:
+        null = np.asarray(one.esnull, dtype=np.float64)
+        same = null[null >= 0] if one.es >= 0 else null[null < 0]
+        p[one.term] = stats.permutation_p(abs(one.es), np.abs(same))
+        smallest[one.term] = 1 / (len(same) + 1)
+    return p, smallest
 
 
 def _unanswered(contrast: str, status: str, reason: str, n_patients: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -265,7 +294,8 @@ def run_enrich(
     with io.stage_output(out_de, "de", stage="enrich", also={"enrichment": out_enrichment}) as result:
         read = {io.read_status(path).sample: io.read_table(path) for path in pseudobulk}
         cells = {name: int(t.drop_duplicates("state")["n_cells"].sum()) for name, t in read.items()}
-        primary = crosstalk.tumour_samples([io.read_json(r) for r in records], cells)
+        known = [io.read_json(r) for r in records]
+        primary, left_out = crosstalk.tumour_samples(known, cells), crosstalk.not_primary(known)
         parts = [read[s].assign(patient=p) for p, s in sorted(primary.items()) if s in read and len(read[s])]
         rows = pd.concat(parts, ignore_index=True) if parts else tables.empty("pseudobulk").assign(patient="")
         sets = genes.hallmark()
@@ -275,7 +305,10 @@ def run_enrich(
         result.summary = {
             c: {"status": str(de["status"].iloc[0]), "n_patients": int(de["n_patients"].iloc[0])}
             for c, (de, _) in zip(CONTRASTS, both, strict=True)
-        }
+        } | {"not_primary_tumour": sorted(left_out)}
+        words = crosstalk.left_out_words(len(left_out))
+        for table in (result.table, result.extra["enrichment"]):
+            table["reason"] = table["reason"] + words
 
 
 def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -129,7 +129,7 @@ def tam_planes(panels: Sequence[tuple[str, pd.DataFrame]], cut: float) -> Figure
 
 @styled
 def axis_dots(axes_table: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Sender x receiver per axis: circle = tested (size: patients, colour: mean effect), other marks say why not.
+    """Sender x receiver per axis: circle = tested (size: patients, colour: mean strength), other marks say why not.
 
     `axes_table`: contract ``axes``.
     """
@@ -144,7 +144,7 @@ def axis_dots(axes_table: pd.DataFrame, names: Sequence[str]) -> Figure:
     fig = new_figure(sum(0.23 * h + 1.05 for h in heights) + 0.5)
     axes = fig.subplots(rows, columns, squeeze=False, height_ratios=[0.23 * h + 0.5 for h in heights]).ravel()
     tested = axes_table[axes_table["axis"].isin(shown) & axes_table["effect"].notna()]
-    limit = max(float(tested["effect"].abs().max()) if len(tested) else 1.0, 0.5)
+    low, high = (float(tested["effect"].min()), float(tested["effect"].max())) if len(tested) else (0.0, 1.0)
     most = max(int(axes_table["n_patients"].max()), 1)
     image, used = None, set()
     for ax, name in zip(axes, shown, strict=False):
@@ -160,9 +160,9 @@ def axis_dots(axes_table: pd.DataFrame, names: Sequence[str]) -> Figure:
             y[known],
             s=size[known],
             c=part.loc[known, "effect"],
-            cmap="PuOr_r",
-            vmin=-limit,
-            vmax=limit,
+            cmap="viridis",
+            vmin=low,
+            vmax=max(high, low + 0.5),
             edgecolor="#444444",
             lw=0.5,
         )
@@ -217,7 +217,7 @@ def axis_dots(axes_table: pd.DataFrame, names: Sequence[str]) -> Figure:
     fig.supxlabel("receiver", fontsize=8.5)
     if image is not None:
         bar = fig.colorbar(image, ax=list(axes), fraction=0.025, pad=0.01, aspect=30)
-        bar.set_label("mean log2 effect over patients", fontsize=7.5)
+        bar.set_label("mean log2 strength over patients", fontsize=7.5)
     return fig
 
 

@@ -180,7 +180,8 @@ class Counts:
         try:
             handle = h5py.File(self.path, "r")
         except OSError as err:
-            raise UserError(f"{self.path}: cannot be read as counts written by nicheloop ingest ({err}).") from None
+            cause = str(err).splitlines()[0]
+            raise UserError(f"{self.path}: cannot be read as counts written by nicheloop ingest ({cause}).") from None
         with handle:
             yield handle
 

@@ -18,7 +18,7 @@ from nicheloop.errors import NotAssessable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk, Loop
+    from nicheloop.config import Crosstalk, Loop, Scoring
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -45,9 +45,25 @@ GUARD_ONLY = {"PPBP": "CXCL7 is cut from PPBP protein that platelets store: RNA 
 RETURN = {"CCL2": ("monocyte",), "CSF1": ("macrophage",)}
 RETURN_READOUT = "M2"  # the clean set shares no gene with any ligand or receptor
 COVARIATES = ("STRESS", "IFN")
+DEPTH = "library size"  # clone x depth strata are coarse: within one, a score may still follow depth
+ASKED = ("tested", "ligand_not_detected", "receptor_not_detected", "ambient_not_exceeded")  # arm A had its cells
+NOT_PRIMARY = "not_primary_tumour"
 NOT_NICHE = ("malignant", "csc_high", "epithelial", "platelet")
 PRESENT, ABSENT, UNKNOWN = "all three arms present", "not present", "not assessable"
 FIELDS = ("effect", "effect_low", "effect_high", "z", "p", "effect_adjusted", "niche_ligand", "response")
+
+
+def readouts() -> dict[str, tuple[str, ...]]:
+    """Genes of the read-outs as they are used: those that STAT3 and NF-kB sets share are in neither.
+
+    With them a response to IL6 alone would count as one to TNF and IL1B as well.
+    """
+    from nicheloop import genes
+
+    sets = genes.signatures()
+    shared = set(sets[STAT3].genes) & set(sets[NFKB].genes)
+    out = {name: tuple(g for g in sets[name].genes if g not in shared) for name in (STAT3, NFKB)}
+    return out | {RETURN_READOUT: tuple(sets[RETURN_READOUT].genes)}
 
 
 # ---------------------------------------------------------------------------------------------------- response arm
@@ -142,9 +158,11 @@ def response_arm(
 
     Returns
     -------
-    Columns of the ``loop_arms`` contract.  p is the larger of the raw and the stress- and interferon-adjusted one.
+    Columns of the ``loop_arms`` contract.  p is the larger of the raw one and the one adjusted for stress, interferon
+    and log library size.
     """
-    what = f"{readout or 'no read-out'}, CSC-high minus other malignant cells within clone and depth"
+    own = " (genes that no other read-out has)" if readout in (STAT3, NFKB) else ""
+    what = f"{readout or 'no read-out'}{own}, CSC-high minus other malignant cells within clone and depth"
     row: dict[str, Any] = {"what": what}
     if readout is None:
         return row | {"status": "no_readout", "reason": "RNA has no read-out of this axis that is not circular"}
@@ -181,13 +199,14 @@ def response_arm(
     names = [c for c in COVARIATES if f"z_{c}" in used and used[f"z_{c}"].notna().any()]
     reason = f"{n_high} CSC-high and {n_low} other cells in {raw.n_strata} strata"
     p, adjusted = raw.p, np.nan
-    if names:
-        residual = stats.residualise(y, used[[f"z_{c}" for c in names]].to_numpy(dtype=float))
-        keep = np.isfinite(residual)
-        second = stratified_difference(residual[keep], label[keep], strata[keep], **draw)
-        if second is not None:
-            p, adjusted = max(p, second.p), second.effect
-            reason += f"; p {raw.p:.3g} raw, {second.p:.3g} adjusted for {' and '.join(names)}"
+    depth = np.log(np.maximum(used["n_counts"].to_numpy(dtype=float), 1.0))
+    covariates = np.column_stack([depth, *(used[f"z_{c}"].to_numpy(dtype=float) for c in names)])
+    residual = stats.residualise(y, covariates)
+    keep = np.isfinite(residual)
+    second = stratified_difference(residual[keep], label[keep], strata[keep], **draw) if keep.any() else None
+    if second is not None:
+        p, adjusted = max(p, second.p), second.effect
+        reason += f"; p {raw.p:.3g} raw, {second.p:.3g} adjusted for {', '.join([*names, DEPTH])}"
     if len(names) < len(COVARIATES):
         reason += f"; not adjusted for {' and '.join(c for c in COVARIATES if c not in names)} (not measurable)"
     return row | {
@@ -221,20 +240,40 @@ def bootstrap_strengths(sample: ct.Sample, pair: ct.Pair, n: int, seed: int) -> 
 
 
 def strongest_arm(
-    sample: ct.Sample, pairs: Sequence[ct.Pair], tested: ct.Tested, *, n_bootstrap: int, confidence: float, seed: int
+    sample: ct.Sample,
+    pairs: Sequence[ct.Pair],
+    tested: ct.Tested,
+    measurable: Bools,
+    *,
+    n_bootstrap: int,
+    confidence: float,
+    seed: int,
 ) -> dict[str, Any]:
-    """Strength of the strongest pair; both nulls take their maximum over the same pairs anew in every draw.
+    """Strength of the strongest measurable pair; both nulls take their maximum over all candidates anew in every draw.
+
+    Parameters
+    ----------
+    pairs, tested
+        All pairs of the arm that could be measured under some labelling, with their strengths and nulls.
+    measurable
+        (pairs,) those that are measurable as observed; at least one.
 
     Returns
     -------
     Columns of the ``loop_arms`` contract: log2 effect with a bootstrap interval of the strongest pair, z, and the
     larger of the label-permutation and the matched-pair p.
+
+    Notes
+    -----
+    In every draw a pair counts only where it meets the floor that observed pairs had to meet, otherwise with 0; an arm
+    without a measurable pair has strength 0.  So p is calibrated for "tested and significant", not among tested arms.
+    Effect and z are against permuted maxima without that floor: zeros would inflate them.
     """
-    best = int(np.argmax(tested.strength))
-    strength, label = tested.strength[best], tested.label.max(axis=1)
-    effect, z = ct.summarise_null(np.array([strength]), label[:, None])
-    p_label = stats.permutation_p(float(strength), label)
-    p_pair = stats.permutation_p(float(strength), tested.pair.max(axis=1))
+    best = int(np.argmax(np.where(measurable, tested.strength, -1.0)))
+    strength = tested.strength[best]
+    effect, z = ct.summarise_null(np.array([strength]), tested.label.max(axis=1)[:, None])
+    p_label = stats.permutation_p(float(strength), np.where(tested.label_seen, tested.label, 0.0).max(axis=1))
+    p_pair = stats.permutation_p(float(strength), np.where(tested.pair_seen, tested.pair, 0.0).max(axis=1))
     boot = bootstrap_strengths(sample, pairs[best], n_bootstrap, seed)
     low = high = np.nan
     if strength > 0 and (boot > 0).any():
@@ -244,7 +283,8 @@ def strongest_arm(
     return {
         "what": _what(pairs[best]), "effect": float(effect[0]), "effect_low": low, "effect_high": high,
         "z": float(z[0]), "p": max(p_label, p_pair),
-        "reason": f"strongest of {len(pairs)} measurable pairs; p {p_label:.3g} by labels, {p_pair:.3g} by gene pairs",
+        "reason": f"strongest of {int(measurable.sum())} measurable pairs ({len(pairs)} with enough cells); "
+        f"p {p_label:.3g} by labels, {p_pair:.3g} by gene pairs",
     }  # fmt: skip
 
 
@@ -267,14 +307,34 @@ def log_ligand(
     return float(np.log(best)) if best > 0 else np.nan
 
 
-def mean_response(cells: pd.DataFrame, readout: str | None, mask: Bools, fewest: int) -> float:
-    """Mean read-out z of a population; NaN where it has fewer than `fewest` cells or the set is not measurable."""
-    column = f"z_{readout}"
-    if readout is None or column not in cells:
+def level(sample: ct.Sample, members: Sequence[str], mask: Bools, *, min_cells: int, min_genes: int) -> float:
+    """Level of a read-out in a population on a scale that patients share: the factor of the coupling swap.
+
+    Parameters
+    ----------
+    members
+        Genes of the read-out, as the matrix calls them; those that are not in it are left out.
+    mask
+        (cells,) the population.
+    min_cells, min_genes
+        Fewest cells and genes; NaN with fewer.
+
+    Returns
+    -------
+    Mean over the genes of log2(1 + counts per 10,000), counts summed over the cells.
+
+    Notes
+    -----
+    The z scores of the score stage cannot serve here.  Their null is matched within the same cells of the same sample,
+    so their mean is near 0 in every patient, whatever the set does.
+    """
+    lookup = sample.gene_index()
+    columns = [lookup[g] for g in members if g in lookup]
+    total = float(sample.totals[mask].sum())
+    if int(mask.sum()) < min_cells or len(columns) < min_genes or total <= 0:
         return np.nan
-    values = cells[column].to_numpy(dtype=float)[mask]
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) >= fewest else np.nan
+    sums = np.asarray(sample.x[mask][:, columns].sum(axis=0), dtype=float).ravel()
+    return float(np.log2(1 + sums * (ct.PER / total)).mean())
 
 
 def loop_arms(
@@ -282,6 +342,8 @@ def loop_arms(
     notes: dict[str, str] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Measure the three arms of every axis of `READOUTS` in one sample.
+
+    Candidates of an arm are all its pairs with enough cells and counts; those measurable as observed are tested.
 
     Parameters
     ----------
@@ -294,7 +356,10 @@ def loop_arms(
     -------
     Three rows per axis as in the ``loop_arms`` contract.  An arm that cannot be measured is NA with a status, never 0.
     """
+    from nicheloop import scoring
+
     notes = notes or {}
+    members = scoring.resolve_sets(readouts(), [str(g) for g in sample.genes])
     strict = crosstalk.model_copy(update={"min_cells": options.min_senders})
     by_id = {axis.id: axis for axis in axes}
     forward = {
@@ -329,22 +394,27 @@ def loop_arms(
         return seen.obstacle(pair, strict, notes)
 
     obstacles = {p: obstacle(p) for p in asked}
-    testable = [p for p in dict.fromkeys(asked) if obstacles[p] is None and p.axis not in LIGAND_ONLY | GUARD_ONLY]
-    tested = ct.test_pairs(sample, testable, reserved, crosstalk, seed) if testable else None
+    candidates = [
+        p
+        for p in dict.fromkeys(asked)
+        if p.axis not in LIGAND_ONLY | GUARD_ONLY and (obstacles[p] is None or seen.candidate(p, strict))
+    ]
+    measurable = np.array([obstacles[p] is None for p in candidates], dtype=bool)
+    tested = ct.test_pairs(sample, candidates, reserved, crosstalk, seed) if measurable.any() else None
 
     def arm(pairs: Sequence[ct.Pair]) -> dict[str, Any]:
-        mine = [i for i, p in enumerate(testable) if p in set(pairs)]
-        if tested is None or not mine:
+        mine = [i for i, p in enumerate(candidates) if p in set(pairs)]
+        if tested is None or not measurable[mine].any():
             if not pairs:
                 return {"what": "-", "status": "no_pair", "reason": "the axis has no niche sender"}
             status = ct.furthest(obstacles[p][0] for p in pairs if obstacles[p])  # type: ignore[index]
             nearest = next(p for p in pairs if obstacles[p] and obstacles[p][0] == status)  # type: ignore[index]
             return {"what": _what(nearest), "status": status, "reason": f"{_what(nearest)}: {obstacles[nearest][1]}"}  # type: ignore[index]
-        part = ct.Tested(tested.strength[mine], tested.label[:, mine], tested.pair[:, mine], tested.log2_se[mine])
         found = strongest_arm(
             sample,
-            [testable[i] for i in mine],
-            part,
+            [candidates[i] for i in mine],
+            tested.part(mine),
+            measurable[mine],
             n_bootstrap=options.n_bootstrap,
             confidence=options.confidence,
             seed=seed,
@@ -356,7 +426,12 @@ def loop_arms(
     returning["niche_ligand"] = log_ligand(sample, seen, back, strict, notes) if enough else np.nan
     niche = np.any(sample.masks[:, [sample.names.index(n) for n in ("macrophage", "monocyte")]], axis=1)
     niche = np.asarray(niche, dtype=bool)
-    returning["response"] = mean_response(cells, RETURN_READOUT, niche, options.min_senders)
+    genes_needed = {"min_genes": options.min_readout_genes}
+    returning["response"] = level(sample, members[RETURN_READOUT], niche, min_cells=options.min_senders, **genes_needed)
+    levels = {
+        name: level(sample, members[name], malignant, min_cells=options.min_malignant, **genes_needed)
+        for name in (STAT3, NFKB)
+    }
     tumour = cells[malignant]
     responses: dict[str | None, dict[str, Any]] = {}
     rows = []
@@ -375,7 +450,7 @@ def loop_arms(
         else:
             a = arm(pairs)
         a["niche_ligand"] = log_ligand(sample, seen, pairs, strict, notes)
-        a["response"] = mean_response(cells, readout, malignant, options.min_malignant)
+        a["response"] = levels[readout] if readout else np.nan
         if readout not in responses:
             responses[readout] = response_arm(tumour, readout, options, crosstalk.n_permutations, seed)
         rows += [
@@ -432,8 +507,12 @@ def run_loop(
     options: Loop,
     crosstalk: Crosstalk,
     seed: int,
+    scoring: Scoring | None = None,
 ) -> None:
-    """Write the three arms of every axis for one sample."""
+    """Write the three arms of every axis for one sample.
+
+    `scoring` holds the options by which the read-outs of arm B are scored (see `readouts`); the defaults without it.
+    """
     from nicheloop import genes
 
     name = io.Counts(counts).sample
@@ -445,9 +524,10 @@ def run_loop(
             result.table = unanswered(err.status, err.reason)
             raise
         values = io.read_table(scores).set_index("cell_id")
-        wanted = [c for c in values.columns.astype(str) if c.startswith("z_")]
-        cells = cells.join(values[wanted])
+        cells = cells.join(values[[f"z_{c}" for c in COVARIATES if f"z_{c}" in values]])
         cells["n_counts"] = sample.totals
+        for column, z in score_readouts(sample, scoring).items():
+            cells[column] = z
         result.table = loop_arms(sample, cells, genes.axes(), options, crosstalk, seed, notes)
         arms = Counter(f"{a} {s}" for a, s in zip(result.table["arm"], result.table["status"], strict=True))
         result.summary = {
@@ -455,6 +535,23 @@ def run_loop(
             "n_malignant": int(sample.masks[:, sample.names.index("malignant")].sum()),
             "arms": dict(sorted(arms.items())),
         }
+
+
+def score_readouts(sample: ct.Sample, options: Scoring | None) -> dict[str, Floats]:
+    """``z_<read-out>`` of `readouts` for malignant cells, matched among them; NaN for other cells."""
+    from nicheloop import config, scoring
+
+    options = options or config.Scoring()
+    malignant = sample.masks[:, sample.names.index("malignant")]
+    sets = {name: members for name, members in readouts().items() if name != RETURN_READOUT}
+    z = scoring.score_sets(
+        io.lognormalise(sample.x[malignant]), [str(g) for g in sample.genes], sets,
+        n_bins=options.n_bins, min_genes=options.min_genes, min_cells=options.min_cells,
+    )  # fmt: skip
+    out = {f"z_{name}": np.full(len(malignant), np.nan) for name in sets}
+    for name in sets:
+        out[f"z_{name}"][malignant] = z[name].to_numpy()
+    return out
 
 
 # ------------------------------------------------------------------------------------------------------------- cohort
@@ -550,11 +647,15 @@ def stratum(record: dict[str, Any]) -> str:
     return f"{record['subtype']} in {record['dataset']}"
 
 
-def wording(n_patients: int, n_assessable: int, n_present: int, p: dict[str, float], q: float, options: Loop) -> str:
+def wording(
+    n_patients: int, n_assessable: int, n_asked: int, n_present: int, p: dict[str, float], q: float, options: Loop
+) -> str:
     """Write the sentence that may be said of a cohort, and of no single patient.
 
     Parameters
     ----------
+    n_asked
+        Patients whose forward arm had enough cells, measurable or not: the trials of the binomial.
     p
         ``present`` (more patients with three arms than the level of the test gives by chance), ``forward`` and
         ``return`` (coupling swaps); NaN where not done.
@@ -567,6 +668,8 @@ def wording(n_patients: int, n_assessable: int, n_present: int, p: dict[str, flo
             f"{options.min_patients} are needed."
         )
     seen = f"All three arms are present in {n_present} of {n_assessable} assessable patients"
+    if n_asked > n_assessable:
+        seen += f" ({n_asked} had the cells for it)"
     lacking = []
     if not p["present"] < options.alpha:
         lacking.append(f"that is no more than the level of the test gives by chance (p {p['present']:.2g})")
@@ -605,6 +708,7 @@ def summarise_loop(
     tables = {p: (loops[p] if len(loops[p]) else unanswered("not_run", "the sample gave no table")) for p in patients}
     per_patient, cohort, evidence = [], [], []
     for axis in READOUTS:
+        n_asked = 0
         found, factors = [], {"A": ([], []), "C": ([], [])}  # type: ignore[var-annotated]
         for patient in patients:
             rows = tables[patient]
@@ -614,6 +718,7 @@ def summarise_loop(
                 rows = rows[rows["axis"] == axis]
             result = verdict(rows, options.alpha)
             found.append(result)
+            n_asked += rows.loc[rows["arm"] == "A", "status"].iloc[0] in ASKED
             record = records[patient]
             per_patient.append(
                 {
@@ -637,9 +742,10 @@ def summarise_loop(
         }
         n_assessable = sum(r["verdict"] != UNKNOWN for r in found)
         n_present = sum(r["verdict"] == PRESENT for r in found)
-        chance = float(binom.sf(n_present - 1, n_assessable, options.alpha)) if n_assessable else np.nan
+        # An arm's p holds for "tested and significant": whoever had the cells is a trial, tested or not.
+        chance = float(binom.sf(n_present - 1, n_asked, options.alpha)) if n_assessable else np.nan
         p = {"present": chance, "forward": swap["A"].p, "return": swap["C"].p}
-        evidence.append((n_assessable, n_present, p))
+        evidence.append((n_assessable, n_asked, n_present, p))
         status = (
             "not_assessable"
             if not n_assessable
@@ -656,10 +762,10 @@ def summarise_loop(
         })  # fmt: skip
     claims = [
         max(p.values()) if n >= options.min_patients and not np.isnan(list(p.values())).any() else np.nan
-        for n, _, p in evidence
+        for n, _, _, p in evidence
     ]
-    for line, (n, k, p), q in zip(cohort, evidence, stats.bh(claims), strict=True):
-        line["wording"] = wording(len(patients), n, k, p, float(q), options)
+    for line, (n, asked, k, p), q in zip(cohort, evidence, stats.bh(claims), strict=True):
+        line["wording"] = wording(len(patients), n, asked, k, p, float(q), options)
     return pd.DataFrame(per_patient), pd.DataFrame(cohort)
 
 
@@ -673,20 +779,44 @@ def run_loop_cohort(
     seed: int,
 ) -> None:
     """Write the loop of every patient and what may be said of the cohort."""
+    from nicheloop.tables import empty
+
     with io.stage_output(out_loop, "loop", stage="loop_cohort", also={"loop_cohort": out_cohort}) as result:
         read = {r["sample"]: r for r in (io.read_json(path) for path in records)}
         primary = ct.tumour_samples(list(read.values()), ct.assessable_cells(loops))
         tables = {io.read_status(path).sample: path for path in loops}
         chosen = {p: s for p, s in primary.items() if s in tables}
+        other = ct.not_primary(list(read.values()), ct.assessable_cells(loops))
+        result.summary = {"n_patients": len(chosen), NOT_PRIMARY: sorted(other)}
+        left_out = {p: read[s] for p, s in other.items()}
         if not chosen:
-            raise NotAssessable("no_samples", "no patient has a tumour sample")
+            status = NOT_PRIMARY if other else "no_samples"
+            result.table = _with_left_out(empty("loop"), left_out)
+            raise NotAssessable(status, "no patient has a primary tumour sample" + ct.left_out_words(len(other)))
         result.table, result.extra["loop_cohort"] = summarise_loop(
             {p: io.read_table(tables[s]) for p, s in chosen.items()},
             {p: read[s] for p, s in chosen.items()},
             options,
             seed,
         )
-        result.summary = {"n_patients": len(chosen), "verdicts": dict(Counter(result.table["verdict"]))}
+        result.summary["verdicts"] = dict(Counter(result.table["verdict"]))
+        result.table = _with_left_out(result.table, left_out)
+
+
+def _with_left_out(table: pd.DataFrame, others: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Rows of the ``loop`` contract for patients without a primary tumour sample: shown, and part of no claim."""
+    import pandas as pd
+
+    rows = table.to_dict("records")
+    for patient, record in others.items():
+        said = {
+            "patient": patient, "sample": record["sample"], "subtype": record.get("subtype") or None,
+            "status": NOT_PRIMARY, "verdict": UNKNOWN,
+            "reason": f"no primary tumour sample; this one is {record['tissue']}",
+            **dict.fromkeys(("p_a", "p_b", "p_c", "p", "score"), np.nan),
+        }  # fmt: skip
+        rows += [said | {"axis": axis} for axis in READOUTS]
+    return pd.DataFrame(rows, columns=list(table.columns))
 
 
 # -------------------------------------------------------------------------------------------------------- circularity
@@ -714,8 +844,9 @@ def circularity() -> pd.DataFrame:
     used["receptors of other axes"] = {
         g for a in axes if a.id not in (*READOUTS, *RETURN) for r in a.receptors for g in r
     }
-    for name in (STAT3, NFKB, "M1", "M2", "EMT_malignant", "LP_covariate", *COVARIATES, "monocyte", "macrophage"):
+    for name in ("M1", "M2", "EMT_malignant", "LP_covariate", *COVARIATES, "monocyte", "macrophage"):
         used[name] = sets[name]
+    used |= {name: set(members) for name, members in readouts().items()}
     notes = {
         frozenset(
             {"CSC call", "receptors of other axes"}
@@ -732,6 +863,7 @@ def circularity() -> pd.DataFrame:
         # clean: scored set against call or axis, and the two companions of the CSC call against the read-outs
         scored = {STAT3, NFKB, "M1", "M2", "EMT_malignant", "LP_covariate"}
         clean = (a in apart and b in scored) or (a in ("CSC call", "ALDH call") and b not in covariate)
+        clean = clean or {a, b} == {STAT3, NFKB}
         clean = clean or ({a, b} & {STAT3, NFKB} != set() and {a, b} & {"EMT_malignant", "LP_covariate"} != set())
         rows.append({
             "set_a": a, "set_b": b, "n_overlap": len(both), "overlap": ";".join(both), "clean": clean,

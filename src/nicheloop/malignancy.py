@@ -10,6 +10,7 @@ import numpy as np
 
 from nicheloop import cnv, cnv_groups, genes, io
 from nicheloop.cnv_reference import (
+    NEVER_ASSUMED,
     NORMAL_POOL,
     NOT_NULL,
     REFERENCE_TYPES,
@@ -144,8 +145,10 @@ def assess(
     placed = positions.assign(chromosome=np.where(used, positions["chromosome"], ""))
     every = cnv.layout(placed, options.window, options.step)
     settings = cnv_groups.Settings(
-        options.n_permutations, options.min_arm_genes, options.window, options.lineage_mads, seed
-    )
+        n_permutations=options.n_permutations, min_arm_genes=options.min_arm_genes, window=options.window,
+        lineage_mads=options.lineage_mads, seed=seed, block=options.block_genes, pseudo=options.pseudo_expression,
+        clip=options.arm_log2_clip, n_components=options.split_components,
+    )  # fmt: skip
     if len(every.columns) < options.window * 2:
         raise NotAssessable(
             "too_few_genes", f"{len(every.columns)} expressed genes with a position, {2 * options.window} needed"
@@ -235,6 +238,7 @@ def assess(
     else:
         value = np.full(n_cells, np.nan)  # no tumour profile to be a share of
     above = (correlation > cut_r) & (value > cut_v)
+    passed = held_out_passes(correlation[reference.null], value[reference.null], options)
     call = np.where(epithelial, "unassigned", "not_epithelial").astype(object)
     status = np.where(epithelial, "metrics_disagree", "not_epithelial").astype(object)
     shift = {arm: sign * options.detectable_shift for arm, sign in DETECTABLE.items()}
@@ -253,7 +257,8 @@ def assess(
     scored = epithelial | reference.null | caf
     value, correlation = np.where(scored, value, np.nan), np.where(scored, correlation, np.nan)
     out = Calls(call, status, value, correlation, clone, profiles, where, reference.null)
-    n_null, false = int(reference.null.sum()), int((above & reference.null).sum())
+    n_null, false = int(reference.null.sum()), int(passed.sum())
+    judged = any(aneuploid)  # nothing could be called malignant otherwise: no error rate to speak of
     n_caf, caf_share = int(caf.sum()), float(above[caf].mean()) if caf.any() else np.nan
     out.summary = {
         "baseline": baseline,
@@ -267,8 +272,8 @@ def assess(
         "coherence_needed": need,
         "cut_correlation": cut_r,
         "cut_value": cut_v,
-        "reference_false_positive_rate": false / n_null,
-        "reference_false_positive_upper": wilson(false, n_null)[1],
+        "reference_false_positive_rate": false / n_null if judged else np.nan,
+        "reference_false_positive_upper": wilson(false, n_null)[1] if judged else np.nan,
         "n_null": n_null,
         "n_caf": n_caf,
         "caf_malignant_share": caf_share,
@@ -286,6 +291,23 @@ def assess(
         )
         out.summary["her2"][f"clone_{k}"] = her2_check(mean, (base_mean, base), positions, settings.pseudo, options)
     return out
+
+
+def held_out_passes(correlation: Floats, value: Floats, options: Malignancy) -> Bools:
+    """Null cells that would be called malignant if the cuts were set without them.
+
+    The cuts of the call let at most ``max_reference_fpr`` of the null cells pass by construction, so counting the same
+    cells says nothing of fresh ones.  Each cell is held out of its own cuts instead; see `cnv.held_out_cuts`.  Of n
+    cells at least about 1 / n must be expected to pass one cut.
+
+    Parameters
+    ----------
+    correlation, value
+        (null cells,) both metrics; value is NaN where no group is aneuploid (no cell passes).
+    """
+    rate = options.max_reference_fpr
+    cut_v = np.maximum(options.min_signal, cnv.held_out_cuts(value, rate))
+    return np.asarray((correlation > cnv.held_out_cuts(correlation, rate)) & (value > cut_v))
 
 
 def _number_clones(nearest: Ints, malignant: Bools, cell_ids: NDArray[np.object_]) -> Ints:
@@ -313,7 +335,8 @@ def arm_checks(
     One dict per region of `genes.cna_checks`: genes measured, mean clipped log2 difference, z against the spread of all
     genes, what is seen (gain, loss, no_change, not_measurable) and whether that is the expected direction.
     """
-    difference = np.clip(cnv_groups.log_difference(mean[where.columns], base[where.columns], settings.pseudo), -1, 1)
+    difference = cnv_groups.log_difference(mean[where.columns], base[where.columns], settings.pseudo)
+    difference = np.clip(difference, -settings.clip, settings.clip)
     difference = difference - difference.mean()
     spread = float(difference.std())
     band = positions["band"].to_numpy(dtype=object)[where.columns].astype(str)
@@ -464,15 +487,19 @@ def run_malignancy(
         if typed.empty:
             raise NotAssessable("no_cells", "no cell of the sample passed quality control")
         cell_ids = typed.index.to_numpy(dtype=object)
-        types = typed["cell_type"].to_numpy(dtype=object)
+        assumed = data.record["malignancy"] == "assumed"
+        types = typed["cell_type"].to_numpy(dtype=object, copy=True)
+        overridden = assumed & ~np.isin(types, ("epithelial", *NEVER_ASSUMED))
+        types[overridden] = "epithelial"
         epithelial = types == "epithelial"
         n, n_epithelial = len(types), int(epithelial.sum())
         nothing = np.full(n, np.nan)
         call = np.where(epithelial, "unassigned", "not_epithelial").astype(object)
         calls = Calls(call, call.copy(), nothing, nothing.copy(), np.zeros(n, dtype=np.int64))
-        assumed = data.record["malignancy"] == "assumed"
         own = {t: int((types == t).sum()) for t in REFERENCE_TYPES}
         result.summary.update({"n_reference": own, "n_epithelial": n_epithelial, "assumed_by_user": assumed})
+        if assumed:
+            result.summary["n_type_overridden"] = int(overridden.sum())
         try:
             if n_epithelial < options.min_epithelial_cells:
                 raise NotAssessable(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-_NORMAL = re.compile(r"\bnormal|\bhealthy|mammoplast", re.IGNORECASE)
-_SPREAD = re.compile(r"metasta|lymph|\bnode\b|\bnodal\b|\bLN\b|ascites|effusion|recurren|relapse", re.IGNORECASE)
+# canonical word -> other words a sheet may use for it; anything else is refused when the sheet is read
+TISSUES: dict[str, tuple[str, ...]] = {
+    "tumour": ("tumor", "primary", "primary tumour", "primary tumor"),
+    "normal": ("normal breast", "healthy"),
+    "lymph_node": ("lymph node",),
+    "metastasis": (),
+}
+_RANK = {"tumour": 0, "lymph_node": 1, "metastasis": 1, "normal": 2}
+_CANONICAL = {word.replace("_", " "): name for name, others in TISSUES.items() for word in (name, *others)}
 
 
 def patient_of(record: dict[str, Any]) -> str:
@@ -14,12 +20,31 @@ def patient_of(record: dict[str, Any]) -> str:
     return str(record.get("patient") or record["sample"])
 
 
+def canonical_tissue(tissue: str | None) -> str | None:
+    """One of `TISSUES`, or None where the tissue is not given.
+
+    Raises
+    ------
+    ValueError
+        If the word is none of the vocabulary's: a guess would turn a metastasis into a primary tumour.
+    """
+    words = " ".join((tissue or "").replace("_", " ").lower().split())
+    if not words:
+        return None
+    if words not in _CANONICAL:
+        raise ValueError(f"tissue {tissue!r} is not known; leave it empty or use one of {allowed_tissues()}")
+    return _CANONICAL[words]
+
+
+def allowed_tissues() -> str:
+    """The vocabulary in words."""
+    return ", ".join(f"{name} (also {', '.join(also)})" if also else name for name, also in TISSUES.items())
+
+
 def tissue_rank(tissue: str | None) -> int:
-    """0 for a primary tumour (or tissue not given), 1 for a metastasis or lymph node, 2 for normal tissue."""
-    text = (tissue or "").replace("_", " ")
-    if _NORMAL.search(text):
-        return 2
-    return 1 if _SPREAD.search(text) else 0
+    """0 for a primary tumour, as which unknown tissue counts; 1 for a lymph node or metastasis, 2 for normal tissue."""
+    word = canonical_tissue(tissue)
+    return 0 if word is None else _RANK[word]
 
 
 def is_normal(record: dict[str, Any]) -> bool:

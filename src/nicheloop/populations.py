@@ -97,4 +97,6 @@ def members(name: str, cells: pd.DataFrame) -> Mask:
         mask = minor(MINOR[name])
     else:
         mask = text("cell_type") == name
+    if name not in ("malignant", "csc_high", "epithelial"):
+        mask = mask & (text("malignancy") != "malignant")  # assumed malignant cells may look like stroma
     return np.asarray(mask & ~platelet, dtype=bool)

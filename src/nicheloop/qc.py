@@ -150,16 +150,25 @@ def _axes(z: csr_matrix, shift: np.ndarray, n_pcs: int) -> np.ndarray:
     return neighbors.fix_signs(axes)
 
 
+def n_components(n_cells: int, cells_per_component: int, least: int, most: int) -> int:
+    """Principal components for a sample of that size: one per `cells_per_component` cells, within the limits.
+
+    Beyond that a component describes single cells.  Cells then lie far from the simulated doublets, which are only
+    projected on it, and true doublets are no longer among them.
+    """
+    return min(max(n_cells // cells_per_component, least), most)
+
+
 def doublet_scores(
     x: csr_matrix,
     totals: np.ndarray,
     *,
     rate: float,
     seed: int,
-    ratio: float = 2.0,
-    n_genes: int = 2000,
-    n_pcs: int = 30,
-    min_cells: int = 3,
+    ratio: float,
+    n_genes: int,
+    n_pcs: int,
+    min_cells: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scrublet's likelihood-ratio score (Wolock 2019, 10.1016/j.cels.2018.11.005).
 
@@ -318,9 +327,13 @@ def run_qc(counts: str | Path, out: str | Path, *, options: Qc, seed: int) -> No
         elif len(kept) < options.min_cells_doublets:
             summary["doublets"] = f"not assessed: {len(kept)} cells, at least {options.min_cells_doublets} needed"
         else:
+            n_pcs = n_components(
+                len(kept), options.doublet_cells_per_pc, options.doublet_min_pcs, options.doublet_max_pcs
+            )
             scores, simulated = doublet_scores(
                 x[kept], table["n_counts"].to_numpy()[kept], rate=options.doublet_rate, seed=seed,
-                ratio=options.doublet_sim_ratio,
+                ratio=options.doublet_sim_ratio, n_genes=options.doublet_n_genes, n_pcs=n_pcs,
+                min_cells=options.doublet_min_cells,
             )  # fmt: skip
             call = call_doublets(
                 scores, simulated, rate=options.doublet_rate, max_excess=options.doublet_max_excess,
@@ -333,6 +346,7 @@ def run_qc(counts: str | Path, out: str | Path, *, options: Qc, seed: int) -> No
             summary |= {
                 "doublet_call": call.how, "doublet_threshold": call.threshold, "n_doublets": int(call.doublet.sum()),
                 "doublets_detectable": call.detectable, "doublets_dropped": options.drop_doublets,
+                "doublet_components": n_pcs,
             }  # fmt: skip
         table["qc_pass"] = table["qc_reason"] == "pass"
         counted = table["qc_reason"].value_counts()

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nicheloop import figures, io, tables
+from nicheloop import figures, io, patients, tables
 from nicheloop.report_page import listed
 from nicheloop.status import composition_table
 
@@ -104,7 +104,7 @@ class Data:
 
     def is_normal(self, sample: str) -> bool:
         """Whether the sheet says the sample is normal tissue."""
-        return self.sheet_value(sample, "tissue").strip().lower().startswith("normal")
+        return patients.is_normal({"tissue": self.sheet_value(sample, "tissue")})
 
     def label(self, sample: str) -> str:
         """Name of a sample with its subtype, or 'normal'."""

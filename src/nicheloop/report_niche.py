@@ -172,14 +172,14 @@ def crosstalk_chapter(d: Data, page: Page) -> list[Block]:
                     figures_niche.axis_dots(axes, names),
                     f"Who can talk to whom over {listed([a.replace('_', ' ') for a in names])}?",
                     f"n = {count(n, 'tumour')}, one primary sample each. Circle: tested; size: patients in whom it "
-                    "was tested; colour: mean log2 effect over permuted labels (random effects, two patients or "
-                    "more; hollow: one patient); numbers: significant of assessable patients. Other marks: the "
+                    "was tested; colour: mean log2 strength in counts per 10,000 (random effects, two patients "
+                    "or more; hollow: one patient); numbers: significant of assessable patients. Other marks: the "
                     "commonest reason why the pair could not be tested.",
                     "Sender by receiver dots for " + listed(list(names)) + ".",
                 )
             )
-    ranked = axes.assign(size=axes["effect"].abs()).sort_values(
-        ["n_significant", "size", "axis", "sender", "receiver"],
+    ranked = axes.sort_values(
+        ["n_significant", "effect", "axis", "sender", "receiver"],
         ascending=[False, False, True, True, True],
         kind="stable",
     )
@@ -191,11 +191,12 @@ def crosstalk_chapter(d: Data, page: Page) -> list[Block]:
                 ranked,
                 columns(
                     "axis | arm: role | sender | receiver | n_assessable # assessable patients | n_significant # "
-                    "significant | effect # log2 effect | effect_low # low | effect_high # high | status ="
+                    "significant | effect # log2 strength | effect_low # low | effect_high # high | status ="
                 ),
                 "The strongest measurable pairs.",
-                "Significant: q below alpha within the patient's sample. Decoys should be null and positive controls "
-                "present.",
+                "Strength: counts per 10,000, geometric mean of ligand and receptor. Significant: q below alpha within "
+                "the patient's sample; rows below the detection floor count as tests that failed. Positive controls "
+                "should be present; the decoys are silent (not expressed), so they show no more than that.",
                 path="cohort/axes.tsv",
                 most=20,
             )

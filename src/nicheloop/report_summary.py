@@ -105,10 +105,10 @@ def summary_chapter(d: Data) -> list[Block]:
         + (f"; median {fraction(aldh['aldh1a3_fraction'].median())}." if len(aldh) else ".")
     )
     if len(macro_good):
-        m2 = int((macro_good["fraction_m2_like"] > macro_good["fraction_m1_like"]).sum())
+        mixed = macro_good["fraction_mixed"].median()
         found.append(
-            f"Macrophages could be assessed in {len(macro_good)} of {count(len(tumours), 'tumour')}; in {m2} of "
-            "these M2-like macrophages outnumber M1-like ones."
+            f"Macrophages could be assessed in {len(macro_good)} of {count(len(tumours), 'tumour')}; in the median "
+            f"tumour {fraction(mixed)} of them are high on both axes, M1 and M2."
         )
     else:
         found.append(f"Macrophages could be assessed in none of {count(len(tumours), 'tumour')}.")

@@ -52,6 +52,9 @@ STATUS_WORDS: dict[str, str] = {
     "gene_absent": "The marker genes are not in this matrix.",
     "no_makers": "No cell type that makes the marker genes is present, so nothing of it can float in the ambient RNA.",
     "too_few_umi": "Too few counts for an estimate.",
+    "not_primary_tumour": "No primary tumour sample: a lymph node or metastasis does not speak for the patient.",
+    "hidden_by_ambient": "Ambient RNA of this sample alone gives nearly as much of the gene as the high state, so low "
+    "and high cells cannot be told apart.",
     # malignancy
     "no_reference_cells": "No sample has normal cells that could be pooled as a reference.",
     "same_sample": "Reference cells come from the same sample: the first rung of the reference ladder.",
@@ -61,7 +64,9 @@ STATUS_WORDS: dict[str, str] = {
     "reference_same_chemistry": "Reference cells were pooled from other samples of the same chemistry.",
     "reference_other_chemistry": "Reference cells come from another chemistry, with normal epithelium added: the "
     "weakest rung.",
-    "insufficient_reference_cells": "Too few normal cells to compare with; epithelial cells stay unassigned.",
+    "insufficient_reference_cells": "Too few normal cells to compare with, and no pooled reference in the cohort.",
+    "no_null_cells": "A pooled reference exists, but the sample has too few normal cells of its own to set the cuts; "
+    "epithelial cells stay unassigned. If the cells were sorted as tumour cells, write 'assumed' in the sheet.",
     "assumed_by_user": "The sample sheet declares these cells malignant (sorted tumour cells or a cell line).",
     "too_few_epithelial_cells": "Too few epithelial cells: malignant and normal cells cannot be told apart.",
     "too_few_epithelial": "Too few epithelial cells: malignant and normal cells cannot be told apart.",
@@ -93,7 +98,8 @@ STATUS_WORDS: dict[str, str] = {
     "would often show no count, so a zero is not 'low'.",
     "one_component": "Expression does not fall into a high and a low state; only the continuous rates are given.",
     "one_state": "Expression does not fall into a high and a low state; only the continuous rates are given.",
-    "not_bimodal": "Expression does not fall into a high and a low state; only the continuous rates are given.",
+    "not_bimodal": "One state explains the counts of this tumour (or of all tumours of its chemistry) as well as two, so no "
+    "fraction is given; the continuous rate is in the reason.",
     "rates_not_estimated": "The rates of the high and the low state could not be estimated for this chemistry.",
     "states_too_close": "The high and the low state lie too close together to be told apart.",
     "normal_tissue": "Normal tissue: it never speaks for a tumour.",
@@ -145,6 +151,7 @@ ARM_WORDS = {"a": "forward", "b": "response", "c": "return"}
 
 # A few words for lists and tables, where a name with spaces for underscores would not read well.
 SHORT_WORDS = {
+    "no_null_cells": "no normal cells to set cuts",
     "tested": "tested",
     "ambient_not_exceeded": "not above ambient RNA",
     "no_counts": "no counts in the input",
@@ -198,7 +205,7 @@ LIMITATIONS = (
     "Neutrophils and platelets are lost or turn up as debris in droplet data: CXCR1 and CXCR2 receivers are mostly "
     "missing, and PPBP (CXCL7) RNA marks platelets. Mature CXCL7 arises by proteolysis, which RNA does not measure.",
     "Dissociation stress switches on NF-kB and STAT3 target genes; arm B is therefore given with adjustment for "
-    "stress and interferon.",
+    "stress, interferon and library size.",
     "Of one patient no more is said than 'all three arms present', 'not present' or 'not assessable': three arms "
     "that each belong to a cell type would be present without any loop. 'Consistent with a loop' is said of a cohort "
     "only.",

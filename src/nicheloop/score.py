@@ -24,6 +24,8 @@ MARKERS = (
     "IL6R", "IL6ST", "CXCL8", "CXCR1", "CXCR2", "PPBP", "PTEN", "ERBB2", "ESR1", "PGR", "GRB7", "CD163", "MRC1",
     "CD86", "SIGLEC1", "CCL8", "CXCR4", "EPCAM", "PTPRC",
 )  # fmt: skip
+# Sets whose amount is compared between samples: a z is relative to the cells of its own sample.
+LEVELS = ("LP_covariate", "M1", "M2", "STAT3_core")
 UNRESOLVED = "unresolved"  # not a population: no compartment to be matched in
 
 
@@ -75,7 +77,7 @@ def score_compartments(
 
 
 def marker_counts(counts: csr_matrix, genes: Sequence[str], guards: Mapping[str, str]) -> pd.DataFrame:
-    """Counts of `MARKERS`: (cells, markers) ``umi_<gene>``; NaN where the gene is absent or its guard says so."""
+    """Give counts of `MARKERS`: (cells, markers) ``umi_<gene>``; NaN where the gene is absent or its guard says so."""
     import pandas as pd
 
     from nicheloop import genes as identity
@@ -90,6 +92,20 @@ def marker_counts(counts: csr_matrix, genes: Sequence[str], guards: Mapping[str,
     return pd.DataFrame(out, columns=[f"umi_{g}" for g in MARKERS])
 
 
+def malignancy_words(cell_type: pd.Series, calls: pd.DataFrame, status: io.Status) -> dict[str, Any]:
+    """Sum up what the malignancy stage said, so that later stages can name the cause of too few malignant cells.
+
+    Returns
+    -------
+    ``status`` of the stage, and ``epithelial``: epithelial cells by call and reason (``unassigned (not_callable)``).
+    """
+    epithelial = calls[(cell_type == "epithelial").to_numpy(dtype=bool)]
+    said = epithelial["malignancy"].where(epithelial["malignancy"] != "", "without a call")
+    why = epithelial["malignancy_status"]
+    words = said.where(why == "", said + " (" + why + ")").value_counts().sort_index()
+    return {"status": status.status, "epithelial": {str(k): int(v) for k, v in words.items()}}
+
+
 def run_score(
     counts: str | Path, cell_types: str | Path, malignancy: str | Path, out: str | Path, *, options: config.Scoring
 ) -> None:
@@ -100,6 +116,7 @@ def run_score(
     import pandas as pd
 
     from nicheloop import genes as identity
+    from nicheloop import scoring
 
     source = io.Counts(counts)
     with io.stage_output(out, "scores", stage="score", sample=source.sample) as result:
@@ -107,24 +124,28 @@ def run_score(
         cells = io.read_cells(cell_types, source.sample, columns=["cell_type"])
         if not len(cells):
             raise NotAssessable("no_cells", "no cell passed quality control")
-        calls = io.read_table(malignancy, columns=["cell_id", "malignancy"]).set_index("cell_id")["malignancy"]
+        calls = io.read_table(malignancy, columns=["cell_id", "malignancy", "malignancy_status"]).set_index("cell_id")
         # No row: the malignancy stage gave no answer for the sample.
-        called = calls.reindex(cells.index).astype("string").fillna("").to_numpy(dtype=object)
+        calls = calls.reindex(cells.index).astype("string").fillna("")
+        called = calls["malignancy"].to_numpy(dtype=object)
         compartment = compartments(cells["cell_type"].to_numpy(dtype=object), called)
         names = list(source.genes)
         x = source.matrix(cells=cells.index)
-        sets = {f"z_{name}": s.genes for name, s in identity.signatures().items()}
-        z = score_compartments(io.lognormalise(x), names, sets, compartment, options)
+        sets = {name: s.genes for name, s in identity.signatures().items()}
+        logged = io.lognormalise(x)
+        z = score_compartments(logged, names, sets, compartment, options).add_prefix("z_")
+        level = scoring.set_levels(logged, names, {n: sets[n] for n in LEVELS}, min_genes=options.min_genes)
         umi = marker_counts(x, names, source.record.get("guards") or {})
         if not source.record["is_counts"]:
             umi[:] = np.nan
         n_counts = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
         head = pd.DataFrame({"cell_id": cells.index.to_numpy(), "compartment": compartment, "n_counts": n_counts})
-        result.table = pd.concat([head, z, umi], axis=1)
+        result.table = pd.concat([head, z, level.add_prefix("level_"), umi], axis=1)
         names_, sizes = np.unique(compartment.astype(str), return_counts=True)
         scored = (sizes >= options.min_cells) & (names_ != UNRESOLVED)
         result.summary = {
             "n_cells": len(cells),
             "scored": names_[scored].tolist(),
             "not_scored": dict(zip(names_[~scored].tolist(), sizes[~scored].tolist(), strict=True)),
+            "malignancy": malignancy_words(cells["cell_type"], calls, io.read_status(malignancy)),
         }

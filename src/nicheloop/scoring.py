@@ -147,6 +147,41 @@ def matched_null(
     return observed, mean, sd
 
 
+def set_levels(
+    x: csr_matrix, genes: Sequence[str], sets: Mapping[str, Sequence[str]], *, min_genes: int
+) -> pd.DataFrame:
+    """Mean expression of gene sets in every cell, on one scale for all cells and samples.
+
+    Unlike a score of `score_sets` it says how much of a set is there, so means of it can be compared between samples of
+    one chemistry; it moves with detection and with the genes a reference holds.
+
+    Parameters
+    ----------
+    x
+        (cells, genes) log-normalised expression (log1p counts per 10,000), CSR.
+    genes
+        (genes,) unique symbols of the columns.
+    sets
+        Name to wanted genes; aliases are resolved, what is not in the matrix is left out.
+    min_genes
+        A set with fewer genes in the matrix is NaN.
+
+    Returns
+    -------
+    DataFrame (cells, sets), float64, log1p counts per 10,000.
+    """
+    import pandas as pd
+
+    lookup = {g: i for i, g in enumerate(genes)}
+    out = {}
+    for name, members in resolve_sets(sets, genes).items():
+        columns = np.sort([lookup[g] for g in members]).astype(np.int64)
+        known = len(columns) >= max(min_genes, 1)
+        part = x[:, columns].toarray().astype(np.float64) if known else None
+        out[name] = np.full(x.shape[0], np.nan) if part is None else part.mean(axis=1)
+    return pd.DataFrame(out, columns=list(sets))
+
+
 def score_sets(
     x: csr_matrix,
     genes: Sequence[str],

@@ -66,9 +66,9 @@ def composition_table(cell_types: pd.DataFrame, malignancy: pd.Series, patients:
 
     frame = cell_types[["cell_id", "sample", "cell_type"]].copy()
     call = malignancy.reindex(frame["cell_id"]).to_numpy(dtype=object)
-    known = (frame["cell_type"] == "epithelial").to_numpy() & pd.Series(call).isin(
-        ["malignant", "normal", "unassigned"]
-    ).to_numpy()
+    call = pd.Series(call, index=frame.index)
+    called = (frame["cell_type"] == "epithelial") & call.isin(["malignant", "normal", "unassigned"])
+    known = (called | (call == "malignant")).to_numpy()  # assumed malignant cells may look like another type
     frame.loc[known, "cell_type"] = [f"epithelial_{c}" for c in call[known]]
     counts = frame.groupby(["sample", "cell_type"], sort=True).size().rename("n_cells").reset_index()
     counts["fraction"] = counts["n_cells"] / counts.groupby("sample")["n_cells"].transform("sum")

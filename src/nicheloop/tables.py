@@ -160,6 +160,8 @@ declare(
     Column("n_counts", "float", "library size", "UMI", low=0),
     Column(r"z_.+", "float", "set against expression-matched null of the compartment", "z",
            "set or compartment not measurable", pattern=True),
+    Column(r"level_.+", "float", "mean of log1p counts per 10,000 over the genes of the set: one scale for all cells and samples",
+           "log1p counts per 10,000", "too few genes of the set in the matrix", low=0, pattern=True),
     Column(r"umi_.+", "float", "counts of one gene", "UMI", "gene absent from this reference", low=0, pattern=True),
 )  # fmt: skip
 declare(
@@ -178,8 +180,9 @@ declare(
     "tam", "samples/{sample}/tam.parquet", "macrophage states of myeloid cells", ["cell_id"],
     CELL,
     Column("myeloid_class", "str", "monocyte, macrophage or other", allowed=MYELOID_CLASSES),
-    Column("m1_z", "float", "clean M1 set against matched null", "z", "not a macrophage or not assessable"),
-    Column("m2_z", "float", "clean M2 set against matched null", "z", "not a macrophage or not assessable"),
+    Column("m1_z", "float", "clean M1 set against matched null in the sample's own myeloid cells: ranks cells of a sample, not "
+           "comparable between patients", "z", "not a macrophage or not assessable"),
+    Column("m2_z", "float", "clean M2 set likewise: not comparable between patients", "z", "not a macrophage or not assessable"),
     Column("tam_class", "str", "2 x 2 class of the two axes", allowed=TAM_CLASSES),
     Column("tam_status", "str", "why a cell is not assessable; 'ok' otherwise"),
     Column("tam_state", "str", "dominant Ma 2022 state by margin, else 'mixed'", na="not a macrophage or not assessable"),
@@ -212,13 +215,16 @@ declare(
     Column("n_platelet", "int", "platelet barcodes of the sample", "cells", low=0),
     Column("n_neutrophil", "int", "neutrophils of the sample", "cells", low=0),
     Column("strength", "float", "geometric mean of ambient-corrected ligand and complex", "counts per 10,000", "not tested", low=0),
-    Column("log2_effect", "float", "log2 of strength over its mean under permuted labels", "log2 fold", "not tested"),
-    Column("log2_se", "float", "standard error of log2 strength from the spread between cells", "log2 fold", "not tested", low=0),
+    Column("log2_effect", "float", "log2 of strength over its mean under permuted labels; not comparable between samples of "
+           "different composition", "log2 fold", "not tested"),
+    Column("log2_se", "float", "standard error of log2 strength from the spread between cells", "log2", "not tested", low=0),
     Column("z", "float", "strength against permuted labels; grows with cells, not comparable between patients", "z", "not tested"),
-    _prob("p_label", "permutation of type labels within the sample", "not tested"),
+    _prob("p_label", "permutation of type labels within the sample, the floor applied in each; calibrated for 'tested and "
+          "significant', not among tested rows", "not tested"),
     _prob("p_pair", "expression-matched gene pairs", "not tested"),
     _prob("p", "the larger of the two", "not tested"),
-    _prob("q", "Benjamini-Hochberg over the tested rows of the sample", "not tested"),
+    _prob("q", "Benjamini-Hochberg over the rows of the sample that could have been tested (others of them with p = 1), within "
+          "claims, positive controls or decoys", "not tested"),
 )  # fmt: skip
 declare(
     "loop_arms", "samples/{sample}/loop.parquet", "the three arms of the loop", ["axis", "arm"],
@@ -232,11 +238,12 @@ declare(
     Column("effect_high", "float", "upper end of the interval", "as effect", "not tested"),
     Column("z", "float", "against the arm's null; never compared between patients", "z", "not tested"),
     _prob("p", "against the arm's null (the larger one where there are two)", "not tested"),
-    Column("effect_adjusted", "float", "arm B adjusted for stress and interferon", "z", "not tested or not arm B"),
+    Column("effect_adjusted", "float", "arm B adjusted for stress, interferon and library size", "z", "not tested or not arm B"),
     Column("niche_ligand", "float", "factor for the coupling swap: log ligand of the niche (A), log return ligand of malignant cells (C)",
            "log counts per 10,000", "not measurable"),
-    Column("response", "float", "factor for the coupling swap: read-out of malignant cells (A), of receiving niche cells (C)", "z",
-           "not measurable"),
+    Column("response", "float", "factor for the coupling swap: level of the read-out, mean over its genes of log2(1 + pseudobulk "
+           "counts per 10,000), in malignant cells (A), in receiving niche cells (C)", "log2 counts per 10,000",
+           "too few cells or genes"),
 )  # fmt: skip
 declare(
     "pseudobulk", "samples/{sample}/pseudobulk.parquet", "summed counts of the contrasted states", ["state", "gene"],
@@ -299,7 +306,7 @@ declare(
     GENE,
     Column("status", "str", "ok, or why rates cannot be given"),
     Column("reason", "str", "the status in words"),
-    Column("n_cells", "int", "malignant cells used", "cells", low=0),
+    Column("n_cells", "int", "malignant cells used; samples that one state explains as well are left out", "cells", low=0),
     Column("low", "float", "rate of the low state", "UMI per 10,000", "not estimated", low=0),
     Column("high", "float", "rate of the high state", "UMI per 10,000", "not estimated", low=0),
     Column("shape", "float", "gamma shape within a state", "-", "not estimated", low=0),
@@ -308,9 +315,10 @@ declare(
     Column("bic_gain", "float", "BIC of one component minus BIC of two", "BIC", "not estimated"),
     Column("bic_gain_samples", "float", "BIC of one component with a rate per sample minus BIC of two; below 0 samples differ "
            "more than cells within them", "BIC", "not estimated"),
-    Column("lp_effect", "float", "log-linear effect of the luminal-progenitor z on the rate", "log per z",
-           "not ALDH1A3, not estimated or z not measurable"),
-    Column("lp_centre", "float", "luminal-progenitor z at which the rates hold", "z", "as lp_effect"),
+    Column("lp_effect", "float", "log-linear effect of level_LP_covariate on the rate", "log per log1p counts per 10,000",
+           "not ALDH1A3, not estimated or level not measurable"),
+    Column("lp_centre", "float", "level_LP_covariate at which the rates hold: mean of the malignant cells",
+           "log1p counts per 10,000", "as lp_effect"),
 )  # fmt: skip
 declare(
     "csc_patients", "cohort/csc_patients.tsv", "CSC states per patient (one primary sample each; others shown)", ["sample"],
@@ -334,7 +342,11 @@ declare(
     Column("aldh1a3_fraction", "float", "ALDH1A3-high fraction", "fraction", "not assessable", low=0, high=1),
     Column("aldh1a3_low", "float", "lower end of its interval", "fraction", "not assessable", low=0, high=1),
     Column("aldh1a3_high", "float", "upper end", "fraction", "not assessable", low=0, high=1),
-    Column("aldh1a3_lp_fraction", "float", "luminal-progenitor-adjusted fraction", "fraction", "not assessable", low=0, high=1),
+    Column("aldh1a3_lp_fraction", "float", "luminal-progenitor-adjusted fraction", "fraction", "not assessable or level not measurable",
+           low=0, high=1),
+    Column("aldh1a3_lp_low", "float", "lower end of its interval, the fitted effect held", "fraction", "as aldh1a3_lp_fraction",
+           low=0, high=1),
+    Column("aldh1a3_lp_high", "float", "upper end", "fraction", "as aldh1a3_lp_fraction", low=0, high=1),
     Column("overlap_fraction", "float", "cells in both states", "fraction", "not assessable", low=0, high=1),
     Column("overlap_expected", "float", "the same under independence", "fraction", "not assessable", low=0, high=1),
     Column("emt_z_csc", "float", "mean EMT z in CSC-high minus other cells", "z", "not assessable"),
@@ -358,9 +370,15 @@ declare(
     Column("n_myeloid", "int", "myeloid cells", "cells", low=0),
     Column("n_macrophage", "int", "macrophages", "cells", low=0),
     Column("n_monocyte", "int", "monocytes", "cells", low=0),
-    Column("m1_median", "float", "median M1 z", "z", "not assessable"),
-    Column("m2_median", "float", "median M2 z", "z", "not assessable"),
-    Column("fraction_m1_like", "float", "M1-like macrophages", "fraction", "not assessable", low=0, high=1),
+    Column("m1_median", "float", "median M1 z, relative to the sample's own myeloid cells: not comparable between patients", "z",
+           "not assessable"),
+    Column("m2_median", "float", "median M2 z, likewise not comparable between patients", "z", "not assessable"),
+    Column("m1_level", "float", "median level_M1 of macrophages: one scale for all samples, moves with detection",
+           "log1p counts per 10,000", "not assessable or too few genes of the set", low=0),
+    Column("m2_level", "float", "median level_M2 of macrophages, likewise", "log1p counts per 10,000",
+           "not assessable or too few genes of the set", low=0),
+    Column("fraction_m1_like", "float", "M1-like macrophages, by z within the sample: not comparable between patients (so the other "
+           "fractions)", "fraction", "not assessable", low=0, high=1),
     Column("fraction_m2_like", "float", "M2-like macrophages", "fraction", "not assessable", low=0, high=1),
     Column("fraction_mixed", "float", "both axes high", "fraction", "not assessable", low=0, high=1),
     Column("fraction_low", "float", "neither axis high", "fraction", "not assessable", low=0, high=1),
@@ -378,9 +396,10 @@ declare(
     Column("n_significant", "int", "of them with q below alpha", "patients", low=0),
     Column("status", "str", "ok, too_few_patients, or the commonest obstacle"),
     Column("reason", "str", "the status in words: how many patients with which obstacle"),
-    Column("effect", "float", "random-effects mean log2 effect", "log2 fold", "fewer than two assessable patients"),
-    Column("effect_low", "float", "lower end of its interval", "log2 fold", "fewer than two assessable patients"),
-    Column("effect_high", "float", "upper end", "log2 fold", "fewer than two assessable patients"),
+    Column("effect", "float", "random-effects mean of log2 strength: a level; 0 has no meaning", "log2 counts per 10,000",
+           "fewer than two assessable patients"),
+    Column("effect_low", "float", "lower end of its interval", "log2 counts per 10,000", "fewer than two assessable patients"),
+    Column("effect_high", "float", "upper end", "log2 counts per 10,000", "fewer than two assessable patients"),
     Column("max_upper_ligand", "float", "largest upper bound of the ligand's fraction where it was not detected", "fraction", "detected everywhere or never measurable", low=0, high=1),
     Column("max_upper_receptor", "float", "the same for the receptor", "fraction", "detected everywhere or never measurable", low=0, high=1),
 )  # fmt: skip
@@ -389,7 +408,7 @@ declare(
     PATIENT, SAMPLE,
     Column("subtype", "str", "subtype of the sheet", na="unknown"),
     Column("axis", "str", "axis of the forward arm"),
-    Column("status", "str", "assessable, or which arm prevented it"),
+    Column("status", "str", "assessable, which arm prevented it, or not_primary_tumour (in no cohort claim)"),
     Column("verdict", "str", "about one patient no more than this is said", allowed=(
         "all three arms present", "not present", "not assessable")),
     Column("reason", "str", "in words"),
@@ -435,7 +454,7 @@ declare(
     Column("size", "int", "genes of the set in the ranking", "genes", "not done", low=0),
     Column("nes", "float", "normalised enrichment score", "-", "not done"),
     _prob("p", "gseapy prerank, gene permutation: a ranking, not a test between patients", "not done"),
-    _prob("q", "gseapy's FDR", "not done"),
+    _prob("q", "gseapy's FDR, at least the smallest p its permutations can give", "not done"),
     Column("leading_edge", "str", "leading genes, joined by ';'", na="not done"),
 )  # fmt: skip
 declare(

@@ -29,14 +29,16 @@ MINOR = {
 def myeloid_classes(
     minor: NDArray[Any], monocyte: NDArray[np.float64], macrophage: NDArray[np.float64], *, band: float
 ) -> NDArray[Any]:
-    """Class of each myeloid cell: dendritic and neutrophil by annotation, the rest by monocyte minus macrophage z.
+    """Class of each myeloid cell: its minor type where one was called, else monocyte minus macrophage z.
+
+    The z are relative to the sample's own myeloid cells: among macrophages alone a third would look like monocytes.
 
     Parameters
     ----------
     minor
         (cells,) minor type of the annotation.
     monocyte, macrophage
-        (cells,) z of the two sets; NaN where not measurable, then the minor type decides.
+        (cells,) z of the two sets; NaN where not measurable.  Read only where there is no minor type.
     band
         Differences within +- `band` are ``transitional``.
 
@@ -54,9 +56,8 @@ def myeloid_classes(
     out = np.where(difference > band, "monocyte", np.where(difference < -band, "macrophage", "transitional")).astype(
         object
     )
-    by_name = np.where((named == "macrophage") | (named == "monocyte"), named, "not_assessable")
-    out = np.where(np.isnan(difference), by_name, out)
-    return np.asarray(np.where((named == "dendritic") | (named == "neutrophil"), named, out), dtype=object)
+    out = np.where(np.isnan(difference), "not_assessable", out)
+    return np.asarray(np.where(named != "", named, out), dtype=object)
 
 
 def axis_classes(m1: NDArray[np.float64], m2: NDArray[np.float64], cut: float) -> NDArray[Any]:
@@ -166,15 +167,17 @@ def call_cells(cells: pd.DataFrame, *, options: Tam) -> tuple[pd.DataFrame, str,
     return table, status, reason
 
 
-def summarise(table: pd.DataFrame, n_counts: pd.Series, *, options: Tam) -> dict[str, Any]:
+def summarise(table: pd.DataFrame, cells: pd.DataFrame, *, options: Tam) -> dict[str, Any]:
     """Figures of one sample for the patient table.
+
+    Medians of z and fractions describe a sample within itself; `m1_level` and `m2_level` share a scale over samples.
 
     Parameters
     ----------
     table
         Table of the tam contract.
-    n_counts
-        Library size (UMI) by cell id.
+    cells
+        Scores by cell id: n_counts (UMI), and level_M1 and level_M2 where measurable.
     """
     macrophages = table[table["tam_class"].isin(["m1_like", "m2_like", "mixed", "low"])]
     out: dict[str, Any] = {
@@ -187,13 +190,25 @@ def summarise(table: pd.DataFrame, n_counts: pd.Series, *, options: Tam) -> dict
     classes = macrophages["tam_class"].to_numpy(dtype=object)
     for name in ("m1_like", "m2_like", "mixed", "low"):
         out[f"fraction_{name}"] = float(np.mean(classes == name)) if any_cell else nan
-    depth = n_counts.reindex(macrophages["cell_id"]).to_numpy(dtype=np.float64)
+    cells = cells.reindex(macrophages["cell_id"])
+    depth = cells["n_counts"].to_numpy(dtype=np.float64)
+    for name in ("M1", "M2"):
+        level = cells[f"level_{name}"].dropna() if f"level_{name}" in cells else macrophages["m1_z"].iloc[:0]
+        out[f"{name.lower()}_level"] = float(level.median()) if len(level) else nan
     out["m1_m2_rho"] = partial_spearman(m1, m2, depth)
     for cut in options.sensitivity_z:
         other = axis_classes(m1, m2, cut)
         for name in ("m1_like", "m2_like"):
             out[f"fraction_{name}_z{cut:g}"] = float(np.mean(other == name)) if any_cell else nan
     return out
+
+
+def _read_scores(path: str | Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    names = set(pq.read_schema(path).names)
+    wanted = ["cell_id", "n_counts", *(c for c in ("level_M1", "level_M2") if c in names)]
+    return io.read_table(path, columns=wanted).set_index("cell_id").astype(float)
 
 
 def run_tam(cell_types: str | Path, scores: str | Path, record: str | Path, out: str | Path, *, options: Tam) -> None:
@@ -228,15 +243,20 @@ def run_tam_patients(
         rows = []
         for tam_path, scores_path, record in zip(tam, scores, known, strict=True):
             status = io.read_status(tam_path)
-            depth = io.read_table(scores_path, columns=["cell_id", "n_counts"]).set_index("cell_id")["n_counts"]
+            cells = _read_scores(scores_path)
             rows.append({
                 "patient": patients.patient_of(record), "sample": str(record["sample"]),
                 "subtype": record.get("subtype"), "status": status.status, "reason": status.reason,
-                **summarise(io.read_table(tam_path), depth, options=options),
+                **summarise(io.read_table(tam_path), cells, options=options),
             })  # fmt: skip
             rows[-1]["reason"] = rows[-1]["reason"] or f"{rows[-1]['n_macrophage']} macrophages"
+            if record["status"] == "ok" and patients.is_normal(record):
+                reason = f"normal tissue, not a tumour; {rows[-1]['n_macrophage']} macrophages"
+                rows[-1] |= {k: float("nan") for k in rows[-1] if k.startswith(("m1_", "m2_", "fraction_"))}
+                rows[-1] |= {"status": "normal_tissue", "reason": reason}
         assessable = {r["sample"]: r["n_macrophage"] if r["status"] == "ok" else 0 for r in rows}
-        primary = set(patients.primary_samples(known, assessable).values())
+        tumours = [r for r in known if not patients.is_normal(r)]
+        primary = set(patients.primary_samples(tumours, assessable).values())
         if rows:
             result.table = pd.DataFrame(rows).assign(primary_sample=[r["sample"] in primary for r in rows])
         result.summary = {"n_samples": len(rows), "n_assessable": sum(n > 0 for n in assessable.values())}

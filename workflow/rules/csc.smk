@@ -30,6 +30,7 @@ rule csc:
         scores="<results>/samples/{sample}/scores.parquet",
         rates="<results>/cohort/csc_rates.parquet",
         record="<results>/samples/{sample}/ingest.json",
+        ambient="<results>/samples/{sample}/ambient.parquet",
     output:
         out="<results>/samples/{sample}/csc.parquet",
     log:
@@ -49,7 +50,7 @@ rule csc:
     shell:
         "python -m nicheloop csc"
         " --scores {input.scores:q} --rates {input.rates:q} --record {input.record:q}"
-        " --out {output.out:q} --config {params.config:q} 2> {log:q}"
+        " --ambient {input.ambient:q} --out {output.out:q} --config {params.config:q} 2> {log:q}"
 
 
 rule csc_patients:
@@ -57,6 +58,7 @@ rule csc_patients:
         rates="<results>/cohort/csc_rates.parquet",
         csc=per_sample("csc.parquet"),
         scores=per_sample("scores.parquet"),
+        ambient=per_sample("ambient.parquet"),
         records=per_sample("ingest.json"),
     output:
         out="<results>/cohort/csc_patients.tsv",
@@ -79,5 +81,6 @@ rule csc_patients:
     shell:
         "python -m nicheloop csc-patients"
         " --rates {input.rates:q} --csc {input.csc:q} --scores {input.scores:q}"
-        " --records {input.records:q} --out {output.out:q} --out-controls {output.out_controls:q}"
+        " --ambient {input.ambient:q} --records {input.records:q} --out {output.out:q}"
+        " --out-controls {output.out_controls:q}"
         " --config {params.config:q} --seed {params.seed} 2> {log:q}"

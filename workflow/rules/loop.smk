@@ -20,7 +20,7 @@ rule loop:
         runtime=30,
     params:
         code=code_digest("loop"),
-        config=sections("loop", "crosstalk"),
+        config=sections("loop", "crosstalk", "scoring"),
         seed=SETTINGS.seed,
     message:
         "Loop of {wildcards.sample}"
