@@ -253,7 +253,7 @@ def umap(graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs
     min_dist, n_epochs
         UMAP's options of the same meaning.
     seed
-        Of the negative samples; with a seed umap-learn runs in one thread.
+        Of the negative samples; with a seed UMAP runs in one thread.
 
     Returns
     -------
@@ -262,14 +262,14 @@ def umap(graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs
     start = np.ascontiguousarray(components[:, :2], dtype=np.float64)
     if len(start) < 5:
         return start
-    from umap.umap_ import find_ab_params, simplicial_set_embedding
+    import anndata as ad
+    import scanpy as sc
 
-    a, b = find_ab_params(1.0, min_dist)
-    chart, _ = simplicial_set_embedding(
-        components.astype(np.float32), graph.tocoo(), n_components=2, initial_alpha=1.0, a=a, b=b, gamma=1.0,
-        negative_sample_rate=5, n_epochs=n_epochs, init=start, random_state=np.random.RandomState(seed),
-        metric="euclidean", metric_kwds={}, densmap=False, densmap_kwds={}, output_dens=False, parallel=False,
-    )  # fmt: skip
+    cells = ad.AnnData(obsm={"X_pca": components}, obsp={"connectivities": graph}, shape=(len(start), 0))
+    parameters = {"method": "umap", "use_rep": "X_pca"}
+    cells.uns["neighbors"] = {"connectivities_key": "connectivities", "params": parameters}
+    sc.tl.umap(cells, min_dist=min_dist, maxiter=n_epochs, init_pos=start, random_state=seed)
+    chart = cells.obsm["X_umap"]
     return np.asarray(chart, dtype=np.float64)
 
 

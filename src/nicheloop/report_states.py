@@ -263,7 +263,8 @@ def tam_chapter(d: Data, page: Page) -> list[Block]:
             ),
             "Macrophages per sample.",
             f"Classes at z = {cut:g}; the full table has the shares at other cuts. Rho: correlation of the two axes "
-            "beyond depth. A ratio of M1 to M2 is not given; reasons are in the full table.",
+            "beyond depth. z is relative to the sample's own macrophages: z and shares are not comparable between "
+            "samples (levels in the full table are, within a chemistry). A ratio of M1 to M2 is not given.",
             path="cohort/tam_patients.tsv",
         )
     )

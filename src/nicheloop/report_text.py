@@ -98,7 +98,7 @@ STATUS_WORDS: dict[str, str] = {
     "would often show no count, so a zero is not 'low'.",
     "one_component": "Expression does not fall into a high and a low state; only the continuous rates are given.",
     "one_state": "Expression does not fall into a high and a low state; only the continuous rates are given.",
-    "not_bimodal": "One state explains the counts of this tumour (or of all tumours of its chemistry) as well as two, so no "
+    "not_bimodal": "One state explains the counts of this tumour (or of its whole chemistry) as well as two: no "
     "fraction is given; the continuous rate is in the reason.",
     "rates_not_estimated": "The rates of the high and the low state could not be estimated for this chemistry.",
     "states_too_close": "The high and the low state lie too close together to be told apart.",
