@@ -8,7 +8,7 @@ REAL_DATA ?= $(or $(NICHELOOP_REAL_DATA),data/real)
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test dry-run lint format types report real lock generate clean
+.PHONY: help env demo test dry-run lint format types report real screenshot lock generate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,11 @@ real: $(READY)  ## five real samples, from NICHELOOP_REAL_DATA (or data/real), t
 	@$(BIN)/python tests/real_cohort.py "$(REAL_DATA)" results-real
 	@$(SNAKEMAKE) --quiet rules host --config samples=results-real/samples.tsv results=results-real
 	@echo; echo "The report is ready: $(CURDIR)/results-real/report.html"
+
+screenshot:  ## the README's picture from results/report.html (needs chromium)
+	@mkdir -p docs/images && profile=$$(mktemp -d) && chromium --headless --no-sandbox --disable-gpu --no-first-run \
+	  --disable-background-networking --hide-scrollbars --user-data-dir=$$profile --window-size=1300,1150 \
+	  --screenshot=docs/images/report.png "file://$(CURDIR)/results/report.html" 2>/dev/null && rm -rf $$profile
 
 generate: $(READY)  ## write config.yaml, its schema and docs/outputs.md from the code
 	@$(BIN)/nicheloop config --write . && $(BIN)/nicheloop outputs --write .
