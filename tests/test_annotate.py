@@ -15,6 +15,7 @@ from nicheloop import annotate, config, genes, io
 OPTIONS = config.Annotate()
 SCORING = config.Scoring()
 MAJOR, MINOR = genes.markers("major"), genes.markers("minor")
+USE = genes.marker_use()
 NAMES = sorted(
     {g for m in (*MAJOR.values(), *MINOR.values()) for g in (*m.positive, *m.negative)} | {f"X{i}" for i in range(900)}
 )
@@ -148,7 +149,7 @@ def test_a_matrix_without_the_markers_of_a_type():
     keep = [
         g
         for g in NAMES
-        if g not in MAJOR["adipocyte"].positive and g not in annotate.SHARED and g not in MINOR["apCAF"].positive
+        if g not in MAJOR["adipocyte"].positive and g not in USE.shared and g not in MINOR["apCAF"].positive
     ]
     counts = cells(["t_nk"] * 30)[:, [INDEX[g] for g in keep]]
     table = annotate.cell_evidence(sparse.csr_matrix(counts), keep, OPTIONS)
@@ -157,10 +158,10 @@ def test_a_matrix_without_the_markers_of_a_type():
 
 
 def test_shared_markers_name_real_types_and_genes():
-    for gene, types in annotate.SHARED.items():
+    for gene, types in USE.shared.items():
         assert set(types) <= set(MAJOR), gene
-    assert set(annotate.CALLED) <= set(MINOR)
-    assert not set(annotate.SHARED) & annotate.BROAD
+    assert set(USE.called) <= set(MINOR)
+    assert not set(USE.shared) & USE.broad
 
 
 # ------------------------------------------------------------------------------------------------------------ files

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nicheloop import genes as identity
 from nicheloop import io
 from nicheloop.errors import NotAssessable
 
@@ -26,44 +27,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# Markers of one type that cells of other types also make: counted for those too.
-SHARED: dict[str, tuple[str, ...]] = {
-    "ACTA2": ("caf", "epithelial"), "ADIRF": ("epithelial", "endothelial", "adipocyte"), "MCAM": ("endothelial",),
-    "NOTCH3": ("epithelial",), "MYH11": ("epithelial",), "MYLK": ("pvl",), "ACTG2": ("pvl",),
-    "CD36": ("endothelial", "adipocyte", "myeloid"), "RGS5": ("endothelial",), "COL1A1": ("pvl",), "COL1A2": ("pvl",),
-    "COL3A1": ("pvl",), "DCN": ("pvl",), "C1S": ("pvl", "endothelial"), "MMP2": ("pvl",), "FBLN1": ("pvl",),
-    "LUM": ("pvl",), "PDGFRB": ("caf",), "TAGLN": ("caf", "epithelial"), "FCER1G": ("t_nk", "mast"),
-    "TYROBP": ("t_nk", "mast"), "CD37": ("t_nk", "myeloid", "plasmablast"), "CD79A": ("plasmablast",),
-    "PRDM1": ("t_nk",), "XBP1": ("epithelial",), "SDC1": ("epithelial",), "KIT": ("epithelial",),
-    "GATA2": ("endothelial",), "IL1RL1": ("endothelial",), "HPGDS": ("myeloid",), "GNG11": ("endothelial", "pvl"),
-    "CAVIN2": ("endothelial", "adipocyte"), "NRGN": ("epithelial",), "RGS18": ("myeloid",), "CMTM5": ("epithelial",),
-    "THY1": ("caf", "t_nk"), "VCAM1": ("caf",), "CLU": ("epithelial", "caf"), "APOE": ("caf", "pvl", "adipocyte"),
-    "VCAN": ("caf",), "THBS1": ("caf", "pvl"), "FN1": ("pvl", "endothelial"), "CFD": ("adipocyte",),
-    "C3": ("epithelial",), "LYVE1": ("myeloid",), "S100A8": ("epithelial",), "S100A9": ("epithelial",),
-    "AREG": ("myeloid", "mast"), "SELL": ("myeloid", "b_cell"), "CD14": ("epithelial",),
-    "SERPINF1": ("caf", "adipocyte"), "IL3RA": ("endothelial",), "GZMB": ("myeloid",), "FCER2": ("myeloid",),
-    "CD27": ("t_nk", "plasmablast"), "IGHG1": ("b_cell",), "IGKC": ("b_cell",), "IGHA1": ("b_cell",),
-    "CXCL14": ("epithelial",), "PLPP3": ("caf",), "LEPR": ("endothelial",),
-}  # fmt: skip
-# Made by so many types that they say nothing of the major type.
-BROAD = frozenset((
-    "CST3", "RHOC", "MARCKSL1", "BIRC3", "TCF4", "IRF7", "LST1", "KLF4", "EGR1", "FOS", "IER2", "ISG15", "IFIT1",
-    "IFIT3", "MX1", "LGALS3", "CTSB", "CTSD", "GBP1", "CD74", "HLA-DRA", "HLA-DRB1", "CPNE3", "CD83", "SEPTIN11",
-    "G0S2", "INSR", "ITGA1", "ICAM1", "CADM1", "DST", "MYL9", "APOD", "S100B", "EFNB2", "FABP5", "INHBA", "TNC",
-    "CD274", "ENTPD1", "AIM2", "IL4R", "CD200", "CCL28", "PROM1", "PGAP3", "MIEN1", "STARD3", "TCAP", "PNMT", "ADH1B",
-    "IGF1", "PGF", "KDR", "TNFRSF18", "TNFRSF4", "LAMP3",
-))  # fmt: skip
-# Minor types that are called; the other minor sets are states or need a second look and are given as evidence only.
-CALLED = (
-    "luminal_mature_LumHR", "luminal_progenitor_LumSec", "basal_myoepithelial", "t_cd4", "t_cd8", "treg", "tfh", "nk",
-    "b_naive", "b_memory", "monocyte_classical", "monocyte_nonclassical", "macrophage", "cDC1", "cDC2", "pDC",
-    "DC_LAMP3", "neutrophil", "endo_venous_ACKR1", "endo_arterial_CXCL12", "endo_tip_RGS5", "endo_lymphatic",
-    "pvl_immature", "pvl_differentiated", "iCAF", "myCAF",
-)  # fmt: skip
-# Types whose RNA leaks into every droplet: given only to cells that show no other lineage.
-LAST = ("erythrocyte", "platelet")
-# Neighbours that share markers: evidence of both is no sign of two cells.
-KIN = (("caf", "pvl", "adipocyte"), ("b_cell", "plasmablast"), ("myeloid", "mast"), ("endothelial", "pvl"))
 STATES = ("G1S", "G2M", "IFN", "STRESS")
 NONE = "unresolved"
 _BLOCK = 20000  # cells per block of marker counts: bounds memory, not the result
@@ -121,9 +84,7 @@ def panel(available: Sequence[str]) -> dict[str, Any]:
         ``shared`` (made by some cells of the type), ``negative``, ``counted`` (own or of a minor type; of platelets
         and erythrocytes only those no other type makes); ``minor_positive``: (markers, minor) bool.
     """
-    from nicheloop import genes as identity
-
-    major, minor = identity.markers("major"), identity.markers("minor")
+    major, minor, use = identity.markers("major"), identity.markers("minor"), identity.marker_use()
     sets = {("major", t): m for t, m in major.items()} | {("minor", t): m for t, m in minor.items()}
     wanted = dict.fromkeys(g for m in sets.values() for g in (*m.positive, *m.negative))
     names = identity.find(list(wanted), available).present
@@ -142,17 +103,17 @@ def panel(available: Sequence[str]) -> dict[str, Any]:
     for j, t in enumerate(minors):
         minor_positive[rows(minor[t].positive), j] = True
         parent = minor[t].parent
-        if parent in types and t in CALLED:
+        if parent in types and t in use.called:
             shared[rows(minor[t].positive), types.index(parent)] = True
     declared = own | shared  # of the type itself or of its minor types
-    for gene, others in SHARED.items():
+    for gene, others in use.shared.items():
         for i in rows([gene]):
             for t in others:
                 shared[i, types.index(t)] = True
-    broad = rows(sorted(BROAD))
+    broad = rows(sorted(use.broad))
     own[broad] = shared[broad] = declared[broad] = False
     unrelated = (own | shared).astype(np.int64) @ (~_kin(types)).astype(np.int64) > 0
-    counted = np.where(np.isin(types, LAST)[None, :], declared & ~unrelated, declared)
+    counted = np.where(np.isin(types, use.last)[None, :], declared & ~unrelated, declared)
     shared &= ~own
     return {
         "genes": names, "major": types, "minor": minors, "own": own, "shared": shared, "negative": negative,
@@ -217,7 +178,6 @@ def run_evidence(
     """Write the marker evidence of one sample's kept cells (contract ``evidence``)."""
     import pandas as pd
 
-    from nicheloop import genes as identity
     from nicheloop.scoring import score_sets
 
     source = io.Counts(counts)
@@ -297,7 +257,7 @@ def posterior(llr: Floats, clusters: NDArray[np.int64], *, weight: float, none: 
 def _kin(types: Sequence[str]) -> NDArray[np.bool_]:
     """(types, types) whether two types are the same lineage, or neighbours that share markers."""
     out = np.eye(len(types), dtype=bool)
-    for group in KIN:
+    for group in identity.marker_use().kin:
         index = [i for i, t in enumerate(types) if t in group]
         out[np.ix_(index, index)] = True
     return out
@@ -328,7 +288,7 @@ def call_major(
     names = np.array([*types, NONE], dtype=object)
     n, t = llr.shape
     llr, seen = np.nan_to_num(llr, nan=-np.inf), np.nan_to_num(seen, nan=0.0)
-    last = np.isin(names[:-1], LAST)
+    last = np.isin(names[:-1], identity.marker_use().last)
     other = llr[:, ~last].max(axis=1, initial=-np.inf) >= options.min_evidence
     llr = np.where(last[None, :] & other[:, None], -np.inf, llr)
     p, _ = posterior(llr, clusters, weight=options.cluster_weight, none=options.min_evidence)
@@ -403,8 +363,6 @@ def annotate(evidence: pd.DataFrame, clusters: NDArray[Any], options: config.Ann
     -------
     DataFrame (cells,): cell_type, cell_type_minor, confidence, margin, runner_up, cell_type_reason, platelet, cycling.
     """
-    from nicheloop import genes as identity
-
     types = [t for t in identity.markers("major") if f"llr_major_{t}" in evidence]
     codes = np.unique(np.asarray(clusters).astype(str), return_inverse=True)[1].astype(np.int64)
 
@@ -414,7 +372,8 @@ def annotate(evidence: pd.DataFrame, clusters: NDArray[Any], options: config.Ann
 
     table = call_major(block("llr_major", types), block("n_major", types), codes, types, options)
     minor = table["cell_type"].to_numpy(dtype=object).copy()
-    minors = {t: m for t, m in identity.markers("minor").items() if t in CALLED and f"llr_minor_{t}" in evidence}
+    in_use = identity.marker_use().called
+    minors = {t: m for t, m in identity.markers("minor").items() if t in in_use and f"llr_minor_{t}" in evidence}
     for major in types:
         names = [t for t, m in minors.items() if m.parent == major]
         index = np.flatnonzero(table["cell_type"] == major)

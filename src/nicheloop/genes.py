@@ -377,6 +377,30 @@ def hallmark() -> dict[str, tuple[str, ...]]:
     return dict(_hallmark())
 
 
+@dataclass(frozen=True)
+class MarkerUse:
+    """How the annotation reads markers; see ``resources/marker_use.yaml``."""
+
+    shared: Mapping[str, tuple[str, ...]]  # gene -> further types that make it
+    broad: frozenset[str]  # genes that say nothing of the major type
+    called: tuple[str, ...]  # minor types that are called
+    last: tuple[str, ...]  # types given only to cells that show no other lineage
+    kin: tuple[tuple[str, ...], ...]  # types whose joint evidence is no sign of two cells
+
+
+@cache
+def marker_use() -> MarkerUse:
+    """How the annotation reads markers (domain knowledge, kept by hand)."""
+    use = resources.yaml("marker_use.yaml")
+    return MarkerUse(
+        shared={gene: tuple(types) for gene, types in use["shared"].items()},
+        broad=frozenset(use["broad"]),
+        called=tuple(use["called"]),
+        last=tuple(use["last"]),
+        kin=tuple(tuple(group) for group in use["kin"]),
+    )
+
+
 def platelet_genes() -> tuple[str, ...]:
     """Genes that together mark a barcode contaminated by platelets."""
     return markers("major")["platelet"].positive
