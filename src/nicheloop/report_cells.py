@@ -129,7 +129,7 @@ def map_chapter(d: Data, page: Page) -> list[Block]:
     cells = cells[cells["umap_1"].notna()]
     drawn = figures_cells.stratified(cells, "sample", d.config.report.max_map_points, d.config.seed)
     some = (
-        "all cells"
+        f"{len(cells):,} cells"
         if len(drawn) == len(cells)
         else f"{len(drawn):,} of {len(cells):,} cells, the same share of every sample"
     )

@@ -107,7 +107,7 @@ def number(value: Any, digits: int = 3) -> str:
         return f"{value:,.0f}"
     if abs(value) < 1e-3:
         return f"{value:.1e}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def fraction(value: Any) -> str:

@@ -55,7 +55,7 @@ def summary_chapter(d: Data) -> list[Block]:
                 (f"{n_malignant:,}", "malignant cells"),
                 (f"{len(good)} of {len(tumours)}", "tumours with a CD44+/CD24- fraction"),
                 (f"{len(macro_good)} of {len(tumours)}", "tumours with macrophages assessed"),
-                (_present(loop)[0], "tumours with all three arms of the IL6 loop, of those assessable"),
+                _present(loop),
             ],
         )
     ]
@@ -128,6 +128,7 @@ def summary_chapter(d: Data) -> list[Block]:
     silent = [s for s in tumours if s not in with_malignant and s in readable]
     if silent:
         said = d.statuses[(d.statuses["stage"] == "malignancy") & d.statuses["sample"].isin(silent)]
+        said = said.assign(status=said["status"].replace("ok", "epithelial_cells_called_normal"))
         missing.append(
             f"No malignant cell in {len(silent)} of {count(len(tumours), 'tumour')}: {_reasons(said, len(tumours))}."
         )
@@ -182,11 +183,14 @@ def _reasons(rows: pd.DataFrame, n: int, column: str = "status") -> str:
 
 
 def _present(loop: pd.DataFrame) -> tuple[str, str]:
-    """``2 of 4`` tumours with all three arms over any IL6 axis."""
+    """Figure and words: ``2 of 4`` tumours with all three arms over any IL6 axis."""
     rows = loop[loop["axis"].str.startswith("IL6")] if len(loop) else loop
     can = rows[rows["verdict"] != "not assessable"]
     present = can[can["verdict"] == "all three arms present"]
-    return f"{present['patient'].nunique()} of {can['patient'].nunique()}", ""
+    if not len(can):
+        return "none", "tumours in which all three arms of the IL6 loop can be assessed"
+    words = "tumours with all three arms of the IL6 loop, of those assessable"
+    return f"{present['patient'].nunique()} of {can['patient'].nunique()}", words
 
 
 def _normal_rate(calls: pd.DataFrame, normals: list[str]) -> str:
