@@ -505,6 +505,7 @@ def test_harmless_oddities_of_10x_folders_are_read(tmp_path: Path, files: dict[s
         ("x.h5", b"<html>", "not an HDF5 file"),
         ("x.h5.gz", gzip.compress(b"x"), "gunzip"),
     ],
+    ids=lambda value: value if isinstance(value, str) and value.isprintable() else "content",
 )
 def test_bad_files(tmp_path: Path, name: str, content: str | bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -515,7 +516,9 @@ def test_bad_files(tmp_path: Path, name: str, content: str | bytes, reason: str)
 
 
 @pytest.mark.parametrize(
-    "content", [TABLE.encode("utf-16"), gzip.compress(TABLE.encode()), b"\xef\xbb\xbf" + TABLE.encode()]
+    "content",
+    [TABLE.encode("utf-16"), gzip.compress(TABLE.encode()), b"\xef\xbb\xbf" + TABLE.encode()],
+    ids=["UTF-16", "gzip", "byte order mark"],
 )
 def test_text_is_opened_by_content(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.csv").write_bytes(content)
