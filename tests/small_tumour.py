@@ -10,6 +10,7 @@ import pandas as pd
 from helpers import record_of, write_counts
 from nicheloop import crosstalk as ct
 from nicheloop import genes, io, loop
+from nicheloop import ligand_receptor as lr
 from nicheloop.config import Crosstalk
 
 FEW = Crosstalk(n_permutations=199, n_matched_pairs=199)
@@ -22,7 +23,7 @@ def build(
     rng = np.random.default_rng(seed)
     response = loop.readouts()[loop.STAT3]
     reading = {g for members in loop.readouts().values() for g in members}
-    wanted = sorted({g for p in ct.pairs_of_axes(genes.axes()) for g in p.genes} - set(drop))
+    wanted = sorted({g for p in lr.pairs_of_axes(genes.axes()) for g in p.genes} - set(drop))
     wanted += sorted(reading - set(wanted) - set(drop))
     symbols = [*wanted, *[f"B{i:03d}" for i in range(200)]]
     mean = np.concatenate([np.full(len(wanted), 0.15), rng.gamma(0.6, 1.0, 200)])

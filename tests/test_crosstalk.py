@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.stats import binomtest
 
+from nicheloop import axes, detection, genes, io, loop, stats
 from nicheloop import crosstalk as ct
-from nicheloop import genes, io, loop
+from nicheloop import ligand_receptor as lr
 from nicheloop.config import Crosstalk
 from small_tumour import FEW as OPTIONS
 from small_tumour import build
@@ -19,7 +22,7 @@ def sample_of(x, symbols, masks: dict, *, ambient=None, rate=np.nan, platelet_ge
     order = np.argsort(np.asarray(symbols, dtype=str), kind="stable")
     x = sparse.csr_matrix(np.asarray(x, dtype=float)[:, order])
     share = np.zeros(len(symbols)) if ambient is None else np.asarray(ambient, dtype=float)[order]
-    return ct.Sample(
+    return lr.Sample(
         x, np.asarray(x.sum(axis=1)).ravel(), np.asarray(symbols, dtype=object)[order], tuple(masks),
         np.column_stack(list(masks.values())).astype(bool), share, rate, frozenset(platelet_genes),
     )  # fmt: skip
@@ -44,7 +47,7 @@ def random_sample(seed=0, cells=120, background=150, planted=True):
     return x, symbols, masks
 
 
-PAIR = ct.Pair("X", "forward", "LIG", ("REC1", "REC2"), "a", "b")
+PAIR = lr.Pair("X", "forward", "LIG", ("REC1", "REC2"), "a", "b")
 
 
 def naive(x, symbols, masks, pair, ambient=0.0):
@@ -61,13 +64,13 @@ def naive(x, symbols, masks, pair, ambient=0.0):
 
 def test_strength_and_null_agree_with_a_naive_loop(monkeypatch):
     x, symbols, masks = random_sample()
-    pairs = [PAIR, ct.Pair("X", "forward", "LIG", ("REC1",), "b_part", "a")]
+    pairs = [PAIR, lr.Pair("X", "forward", "LIG", ("REC1",), "b_part", "a")]
     sample = sample_of(x, symbols, masks)
-    monkeypatch.setattr(ct, "BLOCK", 1000)
-    got = ct.test_pairs(sample, pairs, [], OPTIONS, 5)
+    monkeypatch.setattr(lr, "BLOCK", 1000)
+    got = lr.test_pairs(sample, pairs, [], OPTIONS, 5)
     np.testing.assert_allclose(got.strength, [naive(x, symbols, masks, p) for p in pairs])
     # the same permutations, drawn as the engine does
-    rng = np.random.default_rng([5, ct.zlib.crc32(b"labels")])
+    rng = np.random.default_rng([5, zlib.crc32(b"labels")])
     null = np.empty((OPTIONS.n_permutations, 2))
     seen = np.empty(null.shape, dtype=bool)
     column = {g: i for i, g in enumerate(symbols)}
@@ -81,8 +84,8 @@ def test_strength_and_null_agree_with_a_naive_loop(monkeypatch):
             seen[b, j] = all(v.sum() >= OPTIONS.min_umi and (v > 0).sum() >= OPTIONS.min_positive_cells for v in values)
     np.testing.assert_allclose(got.label, null)
     np.testing.assert_array_equal(got.label_seen, seen)
-    monkeypatch.setattr(ct, "BLOCK", 10_000_000)
-    np.testing.assert_array_equal(ct.test_pairs(sample, pairs, [], OPTIONS, 5).label, got.label)  # blocks do not matter
+    monkeypatch.setattr(lr, "BLOCK", 10_000_000)
+    np.testing.assert_array_equal(lr.test_pairs(sample, pairs, [], OPTIONS, 5).label, got.label)  # blocks do not matter
 
 
 def test_permutations_keep_sizes_and_overlaps():
@@ -91,7 +94,7 @@ def test_permutations_keep_sizes_and_overlaps():
     ones = sparse.csr_matrix(np.ones((len(x), 1)))
     both = (m[:, 1] & m[:, 2])[:, None]
     rng = np.random.default_rng(0)
-    umi, positive, total = next(ct.permuted_sums(ones, np.full(len(x), 1e4), m.astype(bool), 20, rng))
+    umi, positive, total = next(lr.permuted_sums(ones, np.full(len(x), 1e4), m.astype(bool), 20, rng))
     np.testing.assert_allclose(umi[:, :, 0], np.tile(m.sum(axis=0), (20, 1)))  # every population keeps its size
     np.testing.assert_allclose(positive, umi)
     np.testing.assert_allclose(total, umi[:, :, 0] * 1e4)
@@ -100,7 +103,7 @@ def test_permutations_keep_sizes_and_overlaps():
 
 def test_planted_pair_is_found_and_unexpressed_decoy_is_never_tested():
     x, symbols, masks = random_sample()
-    pairs = [PAIR, ct.Pair("D", "decoy", "DECOY", ("REC1",), "a", "b")]
+    pairs = [PAIR, lr.Pair("D", "decoy", "DECOY", ("REC1",), "a", "b")]
     table = ct.score_axes(sample_of(x, symbols, masks), pairs, OPTIONS, 0)
     assert table["status"].tolist() == ["tested", "ligand_not_detected"]
     assert table.loc[0, "p"] == pytest.approx(1 / 200) and table.loc[0, "log2_effect"] > 0.5 and table.loc[0, "z"] > 3
@@ -115,16 +118,16 @@ def test_pair_null_uses_matched_genes_and_never_axis_genes():
     overall = x.sum(axis=0)[np.argsort(symbols)]
     candidates = np.flatnonzero((overall > 0) & np.char.startswith(np.sort(symbols), "B"))
     candidates = candidates[np.argsort(overall[candidates], kind="stable")]
-    drawn = ct.matched_genes(overall, candidates, "LIG", 100.0, "ligand", width=20, n=500, seed=0)
+    drawn = lr.matched_genes(overall, candidates, "LIG", 100.0, "ligand", width=20, n=500, seed=0)
     nearest = candidates[
         np.argsort(np.abs(np.searchsorted(overall[candidates], 100.0) - 0.5 - np.arange(len(candidates))))[:20]
     ]
     assert set(drawn) == set(nearest)
-    null, seen = ct.pair_null(sample, [PAIR], {"LIG", "REC1", "REC2"}, OPTIONS, 0)
+    null, seen = lr.pair_null(sample, [PAIR], {"LIG", "REC1", "REC2"}, OPTIONS, 0)
     assert np.isfinite(null).all() and 0 < seen.sum() < seen.size
-    nothing, _ = ct.pair_null(sample, [PAIR], set(symbols), OPTIONS, 0)
+    nothing, _ = lr.pair_null(sample, [PAIR], set(symbols), OPTIONS, 0)
     assert np.isnan(nothing).all()  # and then p_pair is 1, not small
-    lonely = ct.Sample(
+    lonely = lr.Sample(
         sample.x[:, -5:-1],
         sample.totals,
         sample.genes[-5:-1],
@@ -134,12 +137,12 @@ def test_pair_null_uses_matched_genes_and_never_axis_genes():
         np.nan,
         frozenset(),
     )
-    only = ct.score_axes(lonely, [ct.Pair("X", "f", "LIG", ("REC1",), "a", "b")], OPTIONS, 0)
+    only = ct.score_axes(lonely, [lr.Pair("X", "f", "LIG", ("REC1",), "a", "b")], OPTIONS, 0)
     assert only["status"].tolist() == ["tested"] and only["p_pair"].tolist() == [1.0]
 
 
 def statuses(x, symbols, masks, pair=PAIR, options=OPTIONS, **kwargs):
-    table = ct.measure(sample_of(x, symbols, masks, **kwargs), [pair], options)
+    table = detection.measure(sample_of(x, symbols, masks, **kwargs), [pair], options)
     assert len(table) == 1 and table.loc[0, "reason"]
     return table.loc[0, "status"]
 
@@ -148,10 +151,10 @@ def test_every_obstacle_has_its_status():
     x, symbols, masks = random_sample()
     flat = np.full(len(symbols), 1 / len(symbols))
     assert statuses(x, symbols, masks) == "tested"
-    table = ct.measure(sample_of(x, symbols, masks), [PAIR], OPTIONS, is_counts=False)
+    table = detection.measure(sample_of(x, symbols, masks), [PAIR], OPTIONS, is_counts=False)
     assert table["status"].tolist() == ["no_counts"] and table["ligand_umi"].isna().all()
     assert (
-        statuses(x, symbols, masks, ct.Pair("X", "f", "LIG", ("REC1", "NOPE"), "a", "b"))
+        statuses(x, symbols, masks, lr.Pair("X", "f", "LIG", ("REC1", "NOPE"), "a", "b"))
         == "gene_absent_from_reference"
     )
     small = {**masks, "a": masks["a"] & (np.cumsum(masks["a"]) <= 19)}
@@ -176,13 +179,13 @@ def test_every_obstacle_has_its_status():
 
 def test_platelet_contamination():
     x, symbols, masks = random_sample()
-    pair = ct.Pair("PPBP", "forward", "PPBP", ("REC1",), "a", "b")
+    pair = lr.Pair("PPBP", "forward", "PPBP", ("REC1",), "a", "b")
     assert statuses(x, symbols, masks, pair, platelet_genes=["PPBP"]) == "ligand_not_detected"  # nowhere seen
     flagged = np.arange(len(x)) < 6
     x[flagged, 4] = 30
     parted = {k: m & ~flagged for k, m in masks.items()} | {"platelet": flagged}
     assert statuses(x, symbols, parted, pair, platelet_genes=["PPBP"]) == "platelet_contamination"
-    sender = ct.Pair("T", "forward", "LIG", ("REC1",), "platelet", "b")
+    sender = lr.Pair("T", "forward", "LIG", ("REC1",), "platelet", "b")
     assert statuses(x, symbols, parted, sender, platelet_genes=["PPBP"]) == "platelet_contamination"
     x[parted["a"], 4] = 30  # made by cells: platelets hold less than half of it
     assert statuses(x, symbols, parted, pair, platelet_genes=["PPBP"]) == "tested"
@@ -200,7 +203,7 @@ def test_ambient_is_subtracted():
 
 def test_standard_error_agrees_with_a_bootstrap():
     x, symbols, masks = random_sample(cells=300)
-    got = ct.score_axes(sample_of(x, symbols, masks), [ct.Pair("X", "f", "LIG", ("REC1",), "a", "b")], OPTIONS, 0)
+    got = ct.score_axes(sample_of(x, symbols, masks), [lr.Pair("X", "f", "LIG", ("REC1",), "a", "b")], OPTIONS, 0)
     rng = np.random.default_rng(0)
     logs = []
     for _ in range(400):
@@ -211,7 +214,7 @@ def test_standard_error_agrees_with_a_bootstrap():
                     x[keep],
                     symbols,
                     {k: m[keep] for k, m in masks.items()},
-                    ct.Pair("X", "f", "LIG", ("REC1",), "a", "b"),
+                    lr.Pair("X", "f", "LIG", ("REC1",), "a", "b"),
                 )
             )
         )
@@ -238,7 +241,7 @@ def test_p_is_super_uniform_under_shuffled_labels():
         x = rng.poisson(rng.lognormal(0, 0.5, n)[:, None] * rng.gamma(1, 0.6, len(symbols))).astype(float)
         label = rng.permutation(n) % 3
         masks = {"a": label == 0, "b": label == 1, "platelet": np.zeros(n, bool)}
-        pairs = [ct.Pair("X", "f", f"L{i:02d}", (f"R{i:02d}",), "a", "b") for i in range(width)]
+        pairs = [lr.Pair("X", "f", f"L{i:02d}", (f"R{i:02d}",), "a", "b") for i in range(width)]
         table = ct.score_axes(
             sample_of(x, symbols, masks), pairs, Crosstalk(n_permutations=99, n_matched_pairs=99), rep
         )
@@ -257,7 +260,7 @@ def test_sparse_ligand_without_effect_is_rarely_tested_and_significant():
     kind = np.repeat(np.arange(7), [120, *[60] * 6])
     masks = {"malignant": kind == 0, **{s: kind == i + 1 for i, s in enumerate(senders)}}
     masks["platelet"] = np.zeros(len(kind), bool)
-    pairs = [ct.Pair("X", "forward", "L", ("R",), s, "malignant") for s in senders]
+    pairs = [lr.Pair("X", "forward", "L", ("R",), s, "malignant") for s in senders]
     symbols = ["L", "R", *[f"B{i:03d}" for i in range(80)]]
     mean = np.concatenate([[0.09, 0.5], np.full(80, 0.15)])
     arms = rows = old = 0
@@ -265,15 +268,15 @@ def test_sparse_ligand_without_effect_is_rarely_tested_and_significant():
     for rep in range(n):
         x = rng.poisson(rng.gamma(1, 1, (len(kind), len(mean))) * mean).astype(float)
         sample = sample_of(x, symbols, masks)
-        seen = ct.Detection.of(sample, ["L", "R"])
+        seen = detection.Detection.of(sample, ["L", "R"])
         measurable = np.array([seen.obstacle(p, options, {}) is None for p in pairs])
         if not measurable.any():
             continue
-        tested = ct.test_pairs(sample, pairs, ["L", "R"], options, rep)
+        tested = lr.test_pairs(sample, pairs, ["L", "R"], options, rep)
         found = loop.strongest_arm(sample, pairs, tested, measurable, n_bootstrap=2, confidence=0.95, seed=rep)
         arms += found["p"] <= 0.05
         part = tested.part(np.flatnonzero(measurable))
-        old += ct.stats.permutation_p(part.strength.max(), part.label.max(axis=1)) <= 0.05
+        old += stats.permutation_p(part.strength.max(), part.label.max(axis=1)) <= 0.05
         rows += int((ct.score_axes(sample, pairs, options, rep)["p"] <= 0.05).sum())
     assert binomtest(arms, n, 0.05, alternative="greater").pvalue > 0.01, arms
     assert binomtest(rows, n * len(pairs), 0.05, alternative="greater").pvalue > 0.01, rows
@@ -285,8 +288,8 @@ def test_families_of_tests_are_adjusted_apart_and_untested_rows_count():
     quiet = x.copy()
     quiet[:, 3] = 0
     quiet[np.flatnonzero(masks["b"])[:20], 3] = 1  # counted in the sample, below the floor in its sender
-    pairs = [PAIR, ct.Pair("C", "positive_control", "LIG", ("REC1",), "a", "b"),
-             *[ct.Pair(f"N{i}", arm, "DECOY", ("REC1",), "a", "b") for i, arm in enumerate(("return", "niche", "decoy"))]]  # fmt: skip
+    pairs = [PAIR, lr.Pair("C", "positive_control", "LIG", ("REC1",), "a", "b"),
+             *[lr.Pair(f"N{i}", arm, "DECOY", ("REC1",), "a", "b") for i, arm in enumerate(("return", "niche", "decoy"))]]  # fmt: skip
     table = ct.score_axes(sample_of(quiet, symbols, masks), pairs, OPTIONS, 0)
     assert table["status"].tolist() == ["tested", "tested", *["ligand_not_detected"] * 3]
     assert table.loc[0, "q"] == pytest.approx(3 * table.loc[0, "p"])  # three claims: forward, return, niche
@@ -298,19 +301,19 @@ def test_a_node_or_metastasis_takes_no_part_in_the_cohort(tmp_path):
     paths = [build(tmp_path / s, sample=s, seed=i, tissue=tissue) for i, (s, tissue) in enumerate(
         [("p1", "tumour"), ("p2", None), ("m1", "metastasis"), ("l1", "lymph_node")])]  # fmt: skip
     records = [p.parent / "ingest.json" for p in paths]
-    ct.run_axes(paths, records, tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    axes.run_axes(paths, records, tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
     table = io.read_table(tmp_path / "axes.tsv")
     assert set(table["n_patients"]) == {2}
     assert (
         table["reason"].str.contains("2 more without a primary tumour sample (not_primary_tumour)", regex=False).all()
     )
-    ct.run_axes(paths[2:], records[2:], tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    axes.run_axes(paths[2:], records[2:], tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
     assert io.read_table(tmp_path / "axes.tsv").empty
 
 
 def test_log2_effect_follows_composition_and_strength_does_not():
     rng = np.random.default_rng(0)
-    pair = ct.Pair("X", "forward", "L", ("R",), "a", "b")
+    pair = lr.Pair("X", "forward", "L", ("R",), "a", "b")
     effect, strength = [], []
     for sizes in ((20, 300, 680), (400, 400, 200)):
         kind = np.repeat(np.arange(3), sizes)
@@ -329,7 +332,7 @@ def test_log2_effect_follows_composition_and_strength_does_not():
 
 def test_run_keeps_every_row(tmp_path):
     table = io.read_table(build(tmp_path))
-    asked = ct.pairs_of_axes(genes.axes())
+    asked = lr.pairs_of_axes(genes.axes())
     assert len(table) == len(asked)
     il6 = table[
         (table["axis"] == "IL6_classic") & (table["sender"] == "icaf") & (table["receiver"] == "malignant")
@@ -348,7 +351,7 @@ def test_run_keeps_every_row(tmp_path):
 
 def test_run_without_counts_keeps_every_row_and_says_so(tmp_path):
     table = io.read_table(build(tmp_path, is_counts=False))
-    assert len(table) == len(ct.pairs_of_axes(genes.axes())) and set(table["status"]) == {"no_counts"}
+    assert len(table) == len(lr.pairs_of_axes(genes.axes())) and set(table["status"]) == {"no_counts"}
     assert io.read_status(tmp_path / "crosstalk.parquet").status == "no_counts"
 
 
@@ -373,7 +376,7 @@ def test_axes_over_patients(tmp_path):
         build(tmp_path / "p4", sample="p4", seed=5, status="unreadable", reason="x"),
     ]
     records = [p.parent / "ingest.json" for p in paths]
-    ct.run_axes(paths, records, tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    axes.run_axes(paths, records, tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
     table = io.read_table(tmp_path / "axes.tsv").set_index(["axis", "sender", "receiver"])
     row = table.loc[("IL6_classic", "icaf", "malignant")]
     assert row["n_patients"] == 4 and row["n_assessable"] == 2 and row["status"] == "ok"  # the normal speaks for nobody
@@ -388,7 +391,7 @@ def test_axes_over_patients(tmp_path):
 
 def test_axes_without_any_sample(tmp_path):
     path = build(tmp_path / "n1", sample="n1", tissue="normal")
-    ct.run_axes([path], [path.parent / "ingest.json"], tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
+    axes.run_axes([path], [path.parent / "ingest.json"], tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05)
     assert io.read_table(tmp_path / "axes.tsv").empty
 
 
@@ -399,5 +402,5 @@ def test_strongest_pair_is_chosen_by_strength_not_by_p():
         "ligand_upper": 1.0, "receptor_upper": 1.0,
     })  # fmt: skip
     rows = pd.concat([rows, rows.assign(patient="q")])
-    got = ct.summarise_axes(rows, 2, confidence=0.95, alpha=0.05, not_run={})
+    got = axes.summarise_axes(rows, 2, confidence=0.95, alpha=0.05, not_run={})
     assert got.loc[0, "effect"] == pytest.approx(np.log2(5.0)) and got.loc[0, "n_significant"] == 0

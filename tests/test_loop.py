@@ -8,8 +8,8 @@ import pytest
 import statsmodels.api as sm
 from scipy.stats import binomtest
 
-from nicheloop import crosstalk as ct
-from nicheloop import io, loop
+from nicheloop import io, loop, loop_cohort
+from nicheloop import ligand_receptor as lr
 from nicheloop.config import Loop
 from small_tumour import FEW, build, inputs
 
@@ -253,8 +253,8 @@ def test_forward_arm_takes_its_maximum_anew_in_every_permutation():
         x = rng.poisson(rng.gamma(1, 1, len(symbols)) + 0.5, (120, len(symbols))).astype(float)
         masks = {k: label == i for i, k in enumerate(("a", "b", "c", "malignant"))} | {"platelet": np.zeros(120, bool)}
         sample = sample_of(x, symbols, masks)
-        pairs = [ct.Pair("X", "f", "L1", ("R1",), s, "malignant") for s in "abc"]
-        tested = ct.test_pairs(
+        pairs = [lr.Pair("X", "f", "L1", ("R1",), s, "malignant") for s in "abc"]
+        tested = lr.test_pairs(
             sample, pairs, [], FEW.model_copy(update={"n_permutations": 99, "n_matched_pairs": 99}), rep
         )
         every = np.ones(3, dtype=bool)
@@ -265,7 +265,7 @@ def test_forward_arm_takes_its_maximum_anew_in_every_permutation():
 
 # ------------------------------------------------------------------------------------------------------------- cohort
 def swap(a, b, strata, seed=0, **kwargs):
-    return loop.coupling_swap(
+    return loop_cohort.coupling_swap(
         np.array(a), np.array(b), strata, min_stratum=4, n_swaps=kwargs.get("n_swaps", 199), seed=seed
     )
 
@@ -292,7 +292,7 @@ def test_coupling_swap_value_and_strata():
     assert np.isnan(unknown.p) and unknown.strata == "unknown_subtype: 4 (not swapped)"
     assert np.isnan(swap([np.nan], [1.0], ["er"]).value)
     assert swap([1, 1, 1, 1], [1, 2, 3, 4], ["er"] * 4).p == 1.0  # a constant factor couples with nothing
-    assert loop.stratum({"subtype": "ER+", "dataset": None}) == "unknown_dataset"
+    assert loop_cohort.stratum({"subtype": "ER+", "dataset": None}) == "unknown_dataset"
 
 
 def arms(p=(0.01, 0.01, 0.01), status=("tested",) * 3, ligand=1.0, response=1.0):
@@ -313,15 +313,15 @@ def cohort(n, coupled=True, seed=0, **kwargs):
         a = rng.normal()
         tables[f"p{i:02d}"] = arms(ligand=a, response=a if coupled else rng.normal(), **kwargs)
         records[f"p{i:02d}"] = {"sample": f"s{i:02d}", "subtype": "TNBC", "dataset": "d"}
-    return loop.summarise_loop(tables, records, OPTIONS, 0)
+    return loop_cohort.summarise_loop(tables, records, OPTIONS, 0)
 
 
 def test_verdicts():
     rows = arms((0.01, 0.2, 0.03))
-    got = loop.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
+    got = loop_cohort.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
     assert got["verdict"] == "not present" and got["p"] == 0.2 and "B" in got["reason"]
     rows = arms(status=("tested", "too_few_csc", "tested"))
-    got = loop.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
+    got = loop_cohort.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
     assert (
         got["verdict"] == "not assessable"
         and got["status"] == "arm_b_too_few_csc"
@@ -344,7 +344,7 @@ def test_cohort_wording():
     for i in range(12, 150):  # had the cells, below the floor: they are trials of the binomial too
         tables[f"p{i:03d}x"] = arms(status=("ligand_not_detected", "tested", "tested"), ligand=np.nan, response=np.nan)
     records = {p: {"sample": p, "subtype": "TNBC", "dataset": "d"} for p in tables}
-    _, diluted = loop.summarise_loop(tables, records, OPTIONS, 0)
+    _, diluted = loop_cohort.summarise_loop(tables, records, OPTIONS, 0)
     assert (
         diluted["wording"]
         .str.contains("12 of 12 assessable patients (150 had the cells for it), but", regex=False)
@@ -363,7 +363,7 @@ def test_run_cohort(tmp_path):
         ("p1", {}), ("p2", {"is_counts": False}), ("n1", {"tissue": "normal"}), ("p3", {"status": "unreadable", "reason": "x"}),
     ])]  # fmt: skip
     records = [p.parent / "ingest.json" for p in paths]
-    loop.run_loop_cohort(paths, records, tmp_path / "loop.tsv", tmp_path / "cohort.tsv", options=OPTIONS, seed=0)
+    loop_cohort.run_loop_cohort(paths, records, tmp_path / "loop.tsv", tmp_path / "cohort.tsv", options=OPTIONS, seed=0)
     table, summary = io.read_table(tmp_path / "loop.tsv"), io.read_table(tmp_path / "cohort.tsv")
     il6 = table[table["axis"] == "IL6_classic"].set_index("patient")
     assert sorted(il6.index) == ["p1", "p2", "p3"]
@@ -378,7 +378,7 @@ def test_run_cohort(tmp_path):
     )
     left = tmp_path / "m1"
     path = run(left, sample="m1", seed=9, tissue="metastasis")
-    loop.run_loop_cohort(
+    loop_cohort.run_loop_cohort(
         [*paths, path], [*records, left / "ingest.json"], tmp_path / "loop.tsv", tmp_path / "cohort.tsv",
         options=OPTIONS, seed=0,
     )  # fmt: skip
@@ -387,14 +387,14 @@ def test_run_cohort(tmp_path):
     assert set(m1["status"]) == {"not_primary_tumour"} and set(m1["verdict"]) == {"not assessable"}
     assert m1["reason"].str.contains("metastasis").all() and m1["p"].isna().all()
     pd.testing.assert_frame_equal(again, summary)  # shown, and part of no claim
-    loop.run_loop_cohort(
+    loop_cohort.run_loop_cohort(
         paths[2:3], records[2:3], tmp_path / "loop.tsv", tmp_path / "cohort.tsv", options=OPTIONS, seed=0
     )
     assert io.read_table(tmp_path / "loop.tsv").empty
 
 
 def test_sets_that_must_not_overlap_do_not():
-    table = loop.circularity()
+    table = loop_cohort.circularity()
     clean = table[table["clean"]]
     assert len(clean) >= 30 and set(clean["n_overlap"]) == {0}, clean[clean["n_overlap"] > 0]
     own = loop.readouts()

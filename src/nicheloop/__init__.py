@@ -11,8 +11,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 ROOMS = (
-    "ambient", "annotate", "assemble", "config", "crosstalk", "csc", "embed", "enrich", "genes", "ingest", "io", "loop",
-    "malignancy", "moments", "qc", "report", "score", "scoring", "simulate", "stats", "tables", "tam",
+    "ambient", "annotate", "assemble", "axes", "config", "crosstalk", "csc", "csc_patients", "csc_rates", "detection",
+    "embed", "enrich", "genes", "ingest", "io", "ligand_receptor", "loop", "loop_cohort", "malignancy", "moments", "qc",
+    "report", "score", "scoring", "simulate", "stats", "tables", "tam",
 )  # fmt: skip
 
 

@@ -289,13 +289,13 @@ def run_enrich(
     """Write differential expression and enrichment of every contrast: one primary tumour sample per patient."""
     import pandas as pd
 
-    from nicheloop import crosstalk, genes, tables
+    from nicheloop import axes, genes, tables
 
     with io.stage_output(out_de, "de", stage="enrich", also={"enrichment": out_enrichment}) as result:
         read = {io.read_status(path).sample: io.read_table(path) for path in pseudobulk}
         cells = {name: int(t.drop_duplicates("state")["n_cells"].sum()) for name, t in read.items()}
         known = [io.read_json(r) for r in records]
-        primary, left_out = crosstalk.tumour_samples(known, cells), crosstalk.not_primary(known)
+        primary, left_out = axes.tumour_samples(known, cells), axes.not_primary(known)
         parts = [read[s].assign(patient=p) for p, s in sorted(primary.items()) if s in read and len(read[s])]
         rows = pd.concat(parts, ignore_index=True) if parts else tables.empty("pseudobulk").assign(patient="")
         sets = genes.hallmark()
@@ -306,7 +306,7 @@ def run_enrich(
             c: {"status": str(de["status"].iloc[0]), "n_patients": int(de["n_patients"].iloc[0])}
             for c, (de, _) in zip(CONTRASTS, both, strict=True)
         } | {"not_primary_tumour": sorted(left_out)}
-        words = crosstalk.left_out_words(len(left_out))
+        words = axes.left_out_words(len(left_out))
         for table in (result.table, result.extra["enrichment"]):
             table["reason"] = table["reason"] + words
 

@@ -222,7 +222,7 @@ def crosstalk_chapter(d: Data, page: Page) -> list[Block]:
 
 def circularity_blocks(page: Page) -> list[Block]:
     """Which gene sets of the loop share genes, so that one cannot support the other."""
-    from nicheloop.loop import circularity
+    from nicheloop.loop_cohort import circularity
 
     table = circularity()
     kept, shared = table[table["clean"]], table[table["n_overlap"] > 0]

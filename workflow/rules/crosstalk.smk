@@ -47,7 +47,7 @@ rule axes:
         mem_mb=memory(),
         runtime=30,
     params:
-        code=code_digest("crosstalk"),
+        code=code_digest("axes"),
         config=sections("crosstalk", "loop"),
     message:
         "Axes over patients"

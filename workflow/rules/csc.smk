@@ -15,7 +15,7 @@ rule csc_rates:
         mem_mb=memory(),
         runtime=30,
     params:
-        code=code_digest("csc"),
+        code=code_digest("csc_rates"),
         config=sections("csc"),
     message:
         "Rates of CD44, CD24 and ALDH1A3"
@@ -73,7 +73,7 @@ rule csc_patients:
         mem_mb=memory(),
         runtime=30,
     params:
-        code=code_digest("csc"),
+        code=code_digest("csc_patients"),
         config=sections("csc"),
         seed=SETTINGS.seed,
     message:

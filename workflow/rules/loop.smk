@@ -49,7 +49,7 @@ rule loop_cohort:
         mem_mb=memory(),
         runtime=30,
     params:
-        code=code_digest("loop"),
+        code=code_digest("loop_cohort"),
         config=sections("loop"),
         seed=SETTINGS.seed,
     message:
