@@ -368,8 +368,7 @@ def run_embed(
 
         columns: dict[str, Any] = {"cell_id": ids, "sample": names}
         columns |= {f"pc_{i + 1}": scores[:, i] for i in range(scores.shape[1])}
-        if integrated:
-            columns |= {f"harmony_{i + 1}": coordinates[:, i] for i in range(coordinates.shape[1])}
+        columns |= {f"harmony_{i + 1}": coordinates[:, i] for i in range(coordinates.shape[1])}
         columns |= {"umap_1": chart[:, 0], "umap_2": chart[:, 1], "umap_raw_1": raw[:, 0], "umap_raw_2": raw[:, 1]}
         # back to the order of the input: sample sheet, then file
         wanted = np.concatenate([s.data.cell_ids for s in given])

@@ -267,7 +267,7 @@ declare(
     "embedding", "cohort/embedding.parquet", "coordinates of every kept cell", ["cell_id"],
     CELL, SAMPLE,
     Column(r"pc_\d+", "float", "principal component of log-normalised variable genes", "-", pattern=True),
-    Column(r"harmony_\d+", "float", "principal component after integration", "-", pattern=True),
+    Column(r"harmony_\d+", "float", "principal component after integration; equal to pc where nothing was integrated", "-", pattern=True),
     Column(r"umap_[12]", "float", "map of the integrated components", "-", pattern=True),
     Column(r"umap_raw_[12]", "float", "map of the unintegrated components", "-", "not computed (one sample)", pattern=True),
 )  # fmt: skip
