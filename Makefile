@@ -8,7 +8,7 @@ REAL_DATA ?= $(or $(NICHELOOP_REAL_DATA),data/real)
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test dry-run lint format types report real screenshot lock generate clean
+.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-crosstalk
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,20 @@ demo: $(READY)  ## run the whole workflow on the embedded demo cohort
 test: $(READY)  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n $(CORES) --dist loadgroup
 
+validate: $(READY)  ## measure what the answers are worth: docs/validation.md (at most 30 minutes; SECTION=cells for one)
+	@NICHELOOP_REAL_DATA="$(REAL_DATA)" $(BIN)/python -m benchmarks.validation $(if $(SECTION),--section $(SECTION))
+
+validate-full: $(READY)  ## the same with the long grids
+	@NICHELOOP_REAL_DATA="$(REAL_DATA)" $(BIN)/python -m benchmarks.validation --full $(if $(SECTION),--section $(SECTION))
+
+test-faults: $(READY)  ## bad input, kills, full disks; renews docs/reliability.md
+	@$(BIN)/python -m pytest -q -m "faults or faults_long" --junitxml=.pytest_cache/faults.xml; code=$$?; \
+	  $(BIN)/python tests/reliability.py .pytest_cache/faults.xml; exit $$code
+
+test-cluster: $(READY)  ## a real SLURM on this machine (apt-get install slurm-wlm munge); renews docs/reliability.md
+	@$(BIN)/python -m pytest -q -m "cluster or not cluster" tests/cluster --junitxml=.pytest_cache/cluster.xml; code=$$?; \
+	  $(BIN)/python tests/reliability.py .pytest_cache/cluster.xml; exit $$code
+
 dry-run: $(READY)  ## check configuration, samples and rules; runs nothing, needs no data
 	@$(BIN)/snakemake --cores $(CORES) --dry-run --quiet rules --config results=results-dry-run
 
@@ -54,6 +68,12 @@ real: $(READY)  ## five real samples, from NICHELOOP_REAL_DATA (or data/real), t
 	@$(BIN)/python tests/real_cohort.py "$(REAL_DATA)" results-real
 	@$(SNAKEMAKE) --quiet rules host --config samples=results-real/samples.tsv results=results-real
 	@echo; echo "The report is ready: $(CURDIR)/results-real/report.html"
+
+bench-crosstalk: $(READY)  ## the ligand-receptor screen beside liana, squidpy, FastCCC (QUICK=--quick: 10,000 cells only)
+	@test -x benchmarks/.venv/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python benchmarks/.venv
+	@$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --requirement benchmarks/requirements-crosstalk.txt
+	@$(BIN)/python benchmarks/bench_crosstalk.py $(QUICK) --cores $(CORES) --tools benchmarks/.venv/bin/python \
+	  --cellphonedb "$(REAL_DATA)/reference/cellphonedb_v5"
 
 screenshot:  ## the README's picture from results/report.html (needs chromium)
 	@mkdir -p docs/images && profile=$$(mktemp -d) && chromium --headless --no-sandbox --disable-gpu --no-first-run \

@@ -13,6 +13,7 @@ pathvars:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/simulate.smk"
+include: "workflow/rules/download.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/qc.smk"
 include: "workflow/rules/moments.smk"
@@ -24,11 +25,13 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/csc.smk"
 include: "workflow/rules/tam.smk"
 include: "workflow/rules/crosstalk.smk"
+include: "workflow/rules/screen.smk"
 include: "workflow/rules/loop.smk"
 include: "workflow/rules/enrich.smk"
 include: "workflow/rules/assemble.smk"
 include: "workflow/rules/status.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/provenance.smk"
 
 
 rule all:
@@ -36,3 +39,5 @@ rule all:
     input:
         "<results>/report.html",
         "<results>/atlas.h5ad",
+        "<results>/provenance.json",
+        ["<results>/cohort/facts.tsv"] if SETTINGS.dataset else [],

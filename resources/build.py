@@ -93,6 +93,9 @@ ARMS = {
 # A decoy names no sender: test it where the loop is tested, so that it is really tested.
 DECOY_SENDERS, DECOY_RECEIVERS = ["macrophage"], ["malignant"]
 
+# Loci to watch beside those the checks' source names (amplified in TNBC: JAK2; gained in basal tumours: VIM).
+LOCI = ("JAK2", "VIM")
+
 # Genes left out of copy-number windows: lineage programmes that sit together on a chromosome.
 CNV_MASK: list[dict[str, str]] = [
     {"name": "HLA (6p21)", "symbol": r"HLA-.*"},
@@ -291,6 +294,8 @@ def cna(source: list[dict[str, Any]], table: pd.DataFrame, current: Any) -> dict
             "change": check["direction"], "anchor_genes": current(check["anchor_genes"]),
             "subtype": check["subtype"], "source": check["status"],
         })  # fmt: skip
+    for gene in LOCI:
+        loci[gene] = where.loc[gene, "chromosome"].removeprefix("chr") + where.loc[gene, "band"]
     return {"checks": checks, "marker_loci": loci, "masked": CNV_MASK}
 
 

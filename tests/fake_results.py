@@ -173,7 +173,8 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
                 "receptor_umi": 3.0, "receptor_fraction": 0.03, "receptor_upper": 0.12, "receptor_ambient_umi": 0.4,
                 "n_platelet": 12, "n_neutrophil": 3,
                 **{c: (v if ok else np.nan) for c, v in {"strength": 0.4, "log2_effect": 1.0 + 0.2 * k, "z": 3.0, "p_label": 0.001,
-                   "p_pair": 0.002, "p": 0.002, "q": 0.01}.items()},
+                   "p_pair": 0.002, "p_decoy": 0.002, "p": 0.002, "q": 0.01, "q_usual": 0.005, "specificity": 1.5, "specificity_se": 0.3,
+                   "matched_log2_strength": -1.0, "matched_log2_se": 0.4}.items()}, "matched_status": "tested" if ok else None,
             })  # fmt: skip
     crosstalk = pd.DataFrame(rows)
     _write(crosstalk, results, "crosstalk", sample)
@@ -186,7 +187,9 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
                          "status": "tested" if ok else "receptor_not_detected",
                          **{c: (v if ok else np.nan) for c, v in {
                              "effect": value, "effect_low": value - 0.4, "effect_high": value + 0.4, "z": 2.0, "p": 0.02,
-                             "effect_adjusted": value if arm == "B" else np.nan, "niche_ligand": 1.0, "response": 0.2}.items()}})  # fmt: skip
+                             "effect_adjusted": value if arm == "B" else np.nan, "niche_ligand": 1.0, "response": 0.2,
+                             **dict.fromkeys(("p_label", "p_pair", "p_decoy", "effect_stress", "effect_ifn", "p_raw", "p_stress",
+                                              "p_ifn", "p_adjusted", "response_high", "response_aldh1a3"), np.nan)}.items()}})  # fmt: skip
     loop = pd.DataFrame(arms)
     _write(loop, results, "loop_arms", sample)
     for name in ("moments", "evidence", "pseudobulk"):
@@ -297,7 +300,9 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
                 **{k: v for k, v in base.items() if k != "primary_sample"}, "axis": axis,
                 "status": "assessable" if yes else "arm_c_receptor_not_detected",
                 "verdict": ("all three arms present" if i == 0 else "not present") if yes else "not assessable",
-                "reason": "" if yes else "arm C: 0 macrophages, 20 needed",
+                "reason": "" if yes else "arm C: 0 macrophages, 20 needed", "aldh1a3_status": "arm_b_aldh1a3_not_assessable",
+                "aldh1a3_verdict": "not assessable", "aldh1a3_reason": "arm B: no ALDH1A3-high cell",
+                **dict.fromkeys(("p_b_aldh1a3", "p_aldh1a3", "aldh1a3_score"), np.nan),
                 **{c: (v if yes else np.nan) for c, v in {"p_a": 0.01, "p_b": 0.02, "p_c": 0.03, "p": 0.03, "score": 1.9}.items()},
             })  # fmt: skip
         for t, f in (("malignant", 0.1), ("t_nk", 0.7), ("caf", 0.8), ("pvl", 0.5)):
@@ -313,14 +318,22 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
         "axis": a, "n_patients": 5, "n_assessable": 2 * (a == "IL6_classic"), "n_present": int(a == "IL6_classic"),
         "status": "too_few_patients", "wording": "2 of 5 patients are assessable, 10 are needed for a claim about the cohort.",
         "coupling_forward": np.nan, "p_forward": np.nan, "coupling_return": np.nan, "p_return": np.nan,
+        "n_asked": 4, "aldh1a3_n_assessable": 0, "aldh1a3_n_present": 0, "aldh1a3_status": "not_assessable",
+        "aldh1a3_wording": "No statement about a loop.",
+        **dict.fromkeys(("present_low", "present_high", "p_present", "q", "detectable_rho", "coupling_forward_high",
+                         "p_forward_high", "coupling_forward_aldh1a3", "p_forward_aldh1a3", "aldh1a3_present_low",
+                         "aldh1a3_present_high", "aldh1a3_p_present", "aldh1a3_q"), np.nan),
         "strata": "TNBC/demo: 1 (too small)"} for a in ("IL6_classic", "CXCL8")]), results, "loop_cohort")  # fmt: skip
     _write(pd.DataFrame([{
         "axis": a, "arm": AXES[a][0], "sender": s, "receiver": AXES[a][3], "n_patients": 4, "n_assessable": 3 * (k % 3 == 0),
         "n_significant": 2 * (k % 3 == 0), "status": "ok" if k % 3 == 0 else "ligand_not_detected",
         "reason": "3 of 4: ligand not detected", **dict.fromkeys(("effect", "effect_low", "effect_high"), 1.0 if k % 3 == 0 else np.nan),
-        "max_upper_ligand": 0.11, "max_upper_receptor": np.nan} for a in AXES for k, s in enumerate(SENDERS)]), results, "axes")  # fmt: skip
+        "max_upper_ligand": 0.11, "max_upper_receptor": np.nan, "n_matched": 2 * (k % 3 == 0), "n_significant_usual": 3 * (k % 3 == 0), "sign_changes": None, "power": "n = 3",
+        **dict.fromkeys(("effect_loo_low", "effect_loo_high", "specificity", "specificity_low", "specificity_high", "i2",
+                         "specificity_loo_low", "specificity_loo_high", "detectable_specificity", "detectable_rho",
+                         "effect_matched", "effect_matched_low", "effect_matched_high"), np.nan)} for a in AXES for k, s in enumerate(SENDERS)]), results, "axes")  # fmt: skip
     _write(pd.DataFrame([{
-        "contrast": c, "status": "too_few_patients", "reason": "2 patients with both states, 3 needed", "gene": "-", "n_patients": 2,
+        "contrast": c, "status": "too_few_patients", "reason": "2 patients with both states, 3 needed", "gene": "-", "n_patients": 2, "circular": False,
         **dict.fromkeys(("mean_counts", "log2_fold_change", "statistic", "p", "q"), np.nan)} for c in ("m_csc", "tam_m2")]),
         results, "de")  # fmt: skip
     _write(pd.DataFrame([

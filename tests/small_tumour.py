@@ -95,7 +95,7 @@ def build(
     io.write_table(
         frame.assign(compartment=np.where(call == "malignant", "malignant", kind), n_counts=np.asarray(x.sum(axis=1))[cells],
                      **{f"z_{s}": noise[:, i] for i, s in enumerate(("STAT3_core", "NFKB_leaveout_stressfree", "STRESS", "IFN", "M2"))}),
-        folder / "scores.parquet", "scores",
+        folder / "scores.parquet", "scores", io.Status("score", sample),
     )  # fmt: skip
     io.write_table(
         pd.DataFrame({"gene": symbols, "ambient_fraction": x.sum(axis=0) / x.sum(), "contamination_rate": 0.02}),

@@ -36,7 +36,20 @@ def test_a_stage_calls_its_function_with_exactly_its_arguments(stage: cli.Stage)
 
 def test_help_of_every_command_reads():
     parser = cli.parser()
-    names = ["run", "simulate", "ingest", "status", "report", "config", "outputs", *[s.name for s in cli.STAGES]]
+    names = [
+        "run",
+        "simulate",
+        "ingest",
+        "datasets",
+        "download",
+        "fetch",
+        "facts",
+        "status",
+        "report",
+        "config",
+        "outputs",
+        *[s.name for s in cli.STAGES],
+    ]
     for name in names:
         with pytest.raises(SystemExit) as done:
             parser.parse_args([name, "--help"])
@@ -65,6 +78,15 @@ def test_help_needs_no_heavy_import():
         (["run", "demo", "--out", "/proc/nicheloop"], "cannot be created"),
         (["run", "{out}", "--out", "{out}/o"], "no sample can be used; nothing was started"),
         (["run", "demo", "{out}", "--out", "{out}/o"], "'demo' alone"),
+        (["run", "GSE999999", "--out", "{out}/o"], "dataset 'GSE999999' is not in the catalogue"),
+        (["run", "Bassez2021", "--out", "{out}/o"], "R objects"),
+        (["run", "GSE176078:CID1", "--out", "{out}/o"], "has no sample 'CID1'"),
+        (["datasets", "nowhere"], "is not in the catalogue"),
+        (
+            ["download", "tenx-idc", "--config", '{"download": {"offline": true, "cache": "/proc/x"}}'],
+            "cannot be created",
+        ),
+        (["fetch", "--file", "[1]", "--dataset", "D", "--out", "{out}/r"], "--file: expected a JSON object"),
         (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "{bad"], "--row: not valid JSON"),
         (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "[1]"], "--row: expected a JSON object"),
         (["qc", "--counts", "x", "--out", "y", "--config", "{bad"], "--config: not valid JSON"),
@@ -168,3 +190,12 @@ def test_routine_of_the_workflow_engine_is_left_out_and_trouble_is_not(capfd):
     assert code == 3
     assert out == "  1 of 2 steps (50%) done: report\n"
     assert err == "Error in rule qc:\n    jobid: 3\n"
+
+
+def test_words_of_the_command_line_are_data_sets_or_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tenx-idc").mkdir()  # what is there is a path, whatever its name
+    words = ["GSE176078:CID3586,CID44971", "tenx-idc", "x.h5", "gse75688", "https://a.org/GSE1.h5"]
+    chosen, paths = launch.named(words, "")
+    assert chosen == ["GSE176078:CID3586,CID44971", "gse75688"]
+    assert paths == ["tenx-idc", "x.h5", "https://a.org/GSE1.h5"]

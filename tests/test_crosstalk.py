@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 from scipy.stats import binomtest
 
-from nicheloop import axes, detection, genes, io, loop, stats
+from nicheloop import axes, detection, genes, io, loop, stats, tables
 from nicheloop import crosstalk as ct
 from nicheloop import ligand_receptor as lr
 from nicheloop.config import Crosstalk
@@ -175,6 +175,52 @@ def test_every_obstacle_has_its_status():
     deaf = x.copy()
     deaf[masks["b"], 2] = 0  # one missing subunit is enough
     assert statuses(deaf, symbols, masks) == "receptor_not_detected"
+
+
+def test_an_abundant_gene_must_be_in_enough_cells_of_its_type():
+    x, symbols, masks = random_sample(cells=300)
+    x[:, 0] = 0
+    x[masks["b"], 0] = 5  # a third of all cells have it
+    x[np.flatnonzero(masks["a"])[:4], 0] = 5  # and four of a hundred senders: the doublets
+    assert statuses(x, symbols, masks) == "ligand_not_detected"
+    table = detection.measure(sample_of(x, symbols, masks), [PAIR], OPTIONS)
+    assert "5 % of them are needed, because 35 % of all cells have it" in table.loc[0, "reason"]
+    x[np.flatnonzero(masks["a"])[:6], 0] = 5
+    assert statuses(x, symbols, masks) == "tested"
+    x[masks["b"], 0] = 0  # rare everywhere: three cells are enough
+    x[np.flatnonzero(masks["a"])[3:6], 0] = 0
+    assert statuses(x, symbols, masks) == "tested"
+
+
+def test_trans_signalling_needs_a_source_of_soluble_receptor():
+    rng = np.random.default_rng(0)
+    symbols = ["IL6", "IL6ST", "IL6R", "ADAM17", *[f"B{i:02d}" for i in range(40)]]
+    kind = np.arange(150) % 3
+    x = rng.poisson(np.full((150, len(symbols)), 1.0)).astype(float)
+    x[:, :4] = 0
+    x[kind == 0, 0], x[kind == 1, 1] = 2, 2
+    masks = {"icaf": kind == 0, "malignant": kind == 1, "myeloid": kind == 2, "platelet": np.zeros(150, bool)}
+    trans = lr.Pair("IL6_trans", "forward", "IL6", ("IL6ST",), "icaf", "malignant")
+    assert statuses(x, symbols, masks, trans) == "receptor_not_detected"
+    x[kind == 1, 2:4] = 2  # the receiver's own receptor is classic, not trans
+    assert statuses(x, symbols, masks, trans) == "receptor_not_detected"
+    x[kind == 2, 2] = 2
+    assert statuses(x, symbols, masks, trans) == "receptor_not_detected"  # nothing sheds it
+    x[kind == 2, 3] = 2
+    assert statuses(x, symbols, masks, trans) == "tested"
+    drop = [i for i, s in enumerate(symbols) if s != "ADAM17"]
+    assert statuses(x[:, drop], [symbols[i] for i in drop], masks, trans) == "gene_absent_from_reference"
+    classic = lr.Pair("IL6_classic", "forward", "IL6", ("IL6ST",), "icaf", "malignant")
+    assert statuses(x[:, drop], [symbols[i] for i in drop], masks, classic) == "tested"
+
+
+def test_neutrophils_stand_beside_cxcr_and_platelets_beside_ppbp(tmp_path):
+    table = io.read_table(build(tmp_path))
+    cxcr = table[table["receptor"].isin(["CXCR1", "CXCR2"])]
+    assert len(cxcr) and cxcr["reason"].str.contains("0 neutrophils in the sample").all()
+    assert (cxcr["n_neutrophil"] == 0).all()
+    ppbp = table[table["ligand"] == "PPBP"]
+    assert len(ppbp) and ppbp["reason"].str.contains("0 platelet barcodes in the sample").all()
 
 
 def test_platelet_contamination():
@@ -387,6 +433,110 @@ def test_axes_over_patients(tmp_path):
     assert "1 no counts" in row["reason"] and "1 unreadable" in row["reason"]
     ppbp = table.loc[("PPBP", "icaf", "malignant")]
     assert ppbp["status"] == "ligand_not_detected" and np.isnan(ppbp["effect"]) and 0 < ppbp["max_upper_ligand"] < 0.1
+
+
+def cohort_rows(n=6, patients_with_rows=6):
+    """Six patients of two subtypes: one axis whose specificity hangs on the first patient."""
+    rng = np.random.default_rng(0)
+    specificity = np.array([6.0, -0.5, -0.6, -0.4, -0.7, -0.5])
+    return pd.DataFrame({
+        "patient": [f"p{i}" for i in range(n)], "axis": "X", "arm": "forward", "sender": "a", "receiver": "b", "ligand": "L",
+        "receptor": "R", "status": "tested", "strength": 2.0 ** rng.normal(1, 0.5, n), "log2_se": 0.2, "p": 0.01, "q": 0.2,
+        "q_usual": 0.01, "ligand_upper": 1.0, "receptor_upper": 1.0, "specificity": specificity, "specificity_se": 0.2,
+        "matched_status": ["tested", "tested", "too_few_cells"] * 2, "matched_log2_strength": [1.0, 1.4, np.nan] * 2,
+        "matched_log2_se": [0.3, 0.3, np.nan] * 2,
+    })  # fmt: skip
+
+
+def test_cohort_row_says_how_far_it_can_be_trusted():
+    rows = cohort_rows()
+    row = axes.summarise_axes(rows, 8, confidence=0.95, alpha=0.05, not_run={"p7": "no_counts"}).iloc[0]
+    y, s = rows["specificity"].to_numpy(), rows["specificity_se"].to_numpy()
+    assert row["specificity"] == pytest.approx(stats.random_effects(y, s).effect)
+    left = [stats.random_effects(np.delete(y, i), np.delete(s, i)).effect for i in range(6)]
+    assert row["specificity_loo_low"] == pytest.approx(min(left)) and row["specificity_loo_high"] == pytest.approx(
+        max(left)
+    )
+    assert row["sign_changes"] == 1  # without the first patient it is negative
+    assert row["n_significant"] == 0 and row["n_significant_usual"] == 6
+    assert row["n_matched"] == 4 and row["effect_matched"] == pytest.approx(1.2)
+    assert row["detectable_rho"] == pytest.approx(0.92, abs=0.01) and "n = 6" in row["power"] and "0.92" in row["power"]
+    assert row["effect_loo_low"] <= row["effect"] <= row["effect_loo_high"]
+    alone = axes.summarise_axes(rows[:1], 8, confidence=0.95, alpha=0.05, not_run={}).iloc[0]
+    assert np.isnan(alone["specificity"]) and np.isnan(alone["detectable_rho"]) and "no mean" in alone["power"]
+
+
+def test_subtypes_are_summarised_apart():
+    rows = cohort_rows()
+    subtype = {f"p{i}": "TNBC" if i < 3 else "ER+" for i in range(6)} | {"p9": "unknown_subtype"}
+    table = axes.summarise_subtypes(rows, subtype, confidence=0.95, alpha=0.05).set_index("subtype")
+    assert table["n_patients"].to_dict() == {"ER+": 3, "TNBC": 3, "unknown_subtype": 1}
+    mine = rows[3:]
+    assert table.loc["ER+", "specificity"] == pytest.approx(
+        stats.random_effects(mine["specificity"], mine["specificity_se"]).effect
+    )
+    assert table.loc["unknown_subtype", "n_assessable"] == 0 and np.isnan(table.loc["unknown_subtype", "effect"])
+
+
+def test_positive_controls_have_a_verdict():
+    def row(axis, ligand, receptor, sender, receiver, status="tested", p=0.01, n=50, patient="p0"):
+        return {"patient": patient, "axis": axis, "ligand": ligand, "receptor": receptor, "sender": sender, "receiver": receiver,
+                "status": status, "p": p if status == "tested" else np.nan, "n_sender": n, "n_receiver": n}  # fmt: skip
+
+    rows = pd.DataFrame(
+        [row("CTRL_PDGFB_PDGFRB", "PDGFB", "PDGFRB", "endothelial", "pvl", patient=f"p{i}") for i in range(3)]
+        + [
+            row("CTRL_DLL4_NOTCH", "DLL4", "NOTCH4", "endothelial", "endothelial", p=0.4, patient=f"p{i}")
+            for i in range(3)
+        ]
+        + [
+            row("CTRL_CXCL13_CXCR5", "CXCL13", "CXCR5", "tfh", "b_cell", "too_few_cells", n=2, patient=f"p{i}")
+            for i in range(3)
+        ]
+        + [
+            row("CTRL_CD40LG_CD40", "CD40LG", "CD40", "t_cd4", "b_cell", "ligand_not_detected", patient=f"p{i}")
+            for i in range(3)
+        ]
+        + [
+            row("VEGFA", "VEGFA", r, "malignant", "endothelial", patient=f"p{i}")
+            for r in ("KDR", "FLT1")
+            for i in range(3)
+        ]
+    )
+    table = axes.summarise_controls(rows, 3, alpha=0.05, min_cells=20).set_index("control")
+    assert table["verdict"].to_dict() == {
+        "DLL4-NOTCH": "not positive", "CD40LG-CD40": "not positive", "CXCL13-CXCR5": "not assessable",
+        "PDGFB-PDGFRB": "positive", "VEGFA-KDR": "positive",
+    }  # fmt: skip
+    assert table.loc["VEGFA-KDR", "receptor"] == "KDR"  # and one row of it
+    assert "3 too few cells" in table.loc["CXCL13-CXCR5", "reason"]
+    assert table.loc["CD40LG-CD40", "n_with_cells"] == 3  # cells without the ligand count against it
+
+
+def test_cohort_files_and_one_choice_of_sample_for_all(tmp_path):
+    paths = [build(tmp_path / s, sample=s, seed=i, patient=p, n=n, subtype=t) for i, (s, p, n, t) in enumerate(
+        [("a1", "A", 240, "ER+"), ("a2", "A", 300, "ER+"), ("b1", "B", 240, "TNBC")])]  # fmt: skip
+    files = {k: [p.parent / f for p in paths] for k, f in (("records", "ingest.json"), ("scores", "scores.parquet"))}
+    out = {f"out_{k}": tmp_path / f"{k}.tsv" for k in ("subtypes", "controls", "decoys")}
+    found = [p.parent / "decoys.parquet" for p in paths]
+    for path, p in zip(found, paths, strict=True):
+        io.write_table(
+            tables.empty("decoy_pairs"),
+            path,
+            "decoy_pairs",
+            io.Status("decoys", p.parent.name, "too_few_decoys", "few"),
+        )
+    axes.run_axes(
+        paths, files["records"], tmp_path / "axes.tsv", options=OPTIONS, alpha=0.05, scores=files["scores"],
+        decoy_pairs=found, **out,
+    )  # fmt: skip
+    decoys = io.read_table(out["out_decoys"])
+    assert decoys["sample"].tolist() == ["a2", "b1", "cohort"]  # the sample with more malignant cells speaks for A
+    assert set(decoys["status"]) == {"too_few_decoys"} and set(decoys["verdict"]) == {"not assessable"}
+    subtypes = io.read_table(out["out_subtypes"])
+    assert set(subtypes["subtype"]) == {"ER+", "TNBC"} and set(subtypes["n_patients"]) == {1}
+    controls = io.read_table(out["out_controls"])
+    assert set(controls["control"]) == set(axes.CONTROLS) and set(controls["verdict"]) == {"not assessable"}
 
 
 def test_axes_without_any_sample(tmp_path):

@@ -83,6 +83,7 @@ def test_contrast_finds_planted_genes_and_set():
     top = sets.sort_values("nes").iloc[-1]
     assert top["gene_set"] == first and top["p"] >= 1 / 201
     assert sets["reason"].str.contains("CD24, CD44").all()
+    assert set(de.loc[de["circular"], "gene"]) == {"CD24", "CD44"}  # shown, and marked
     assert not sets["leading_edge"].str.contains(r"(?:^|;)CD(?:44|24)(?:;|$)").any()
     again = enrich.contrast_tables(rows.sample(frac=1, random_state=1), "m_csc", genes.hallmark(), OPTIONS, 0)
     pd.testing.assert_frame_equal(de, again[0])  # the order of the rows does not matter
@@ -137,13 +138,14 @@ def test_run_enrich(tmp_path):
 @pytest.mark.parametrize(("n", "tissue"), [(2, None), (3, "normal")])
 def test_run_enrich_with_too_few_patients(tmp_path, n, tissue):
     de, sets = cohort(tmp_path, n, tissue=tissue)
-    assert set(de["status"]) == set(sets["status"]) == {"too_few_patients"} and len(de) == len(sets) == 2
+    assert set(de["status"]) == set(sets["status"]) == {"too_few_patients"}
+    assert len(de) == len(sets) == len(enrich.CONTRASTS) and not de["circular"].any()
     assert de["reason"].str.contains("3 are needed").all()
 
 
 def test_run_enrich_without_a_gene_that_is_counted_enough(tmp_path):
     de, _ = cohort(tmp_path, 3, options=Enrich(min_counts=10**9))
-    assert de["status"].tolist() == ["too_few_genes", "too_few_patients"]
+    assert de["status"].tolist() == ["too_few_genes", *["too_few_patients"] * (len(enrich.CONTRASTS) - 1)]
 
 
 def enrichment_score(values, inside):
@@ -190,3 +192,74 @@ def test_a_metastasis_is_no_replicate(tmp_path):
     assert set(de["status"]) == {"too_few_patients"}
     assert de["reason"].str.contains("3 more without a primary tumour sample (not_primary_tumour)", regex=False).all()
     assert sets["reason"].str.contains("not_primary_tumour").all()
+
+
+def test_the_fit_is_pydeseq2_called_by_hand():
+    """The same numbers from PyDESeq2 on a matrix and design built here, and signs of the plain paired log ratio."""
+    from pydeseq2.dds import DeseqDataSet
+    from pydeseq2.default_inference import DefaultInference
+    from pydeseq2.ds import DeseqStats
+
+    rows, _, _ = simulated(4, 60)
+    counts, metadata = enrich.wide(rows, "m_csc", 10)
+    got = enrich.paired_de(counts, metadata).set_index("gene")
+    table = rows.pivot_table(index=["patient", "state"], columns="gene", values="counts").astype(int)
+    design = table.index.to_frame(index=False)
+    design = pd.DataFrame({"patient": design["patient"].str.replace("[_-]", "", regex=True),
+                           "state": np.where(design["state"] == "m_csc_m_csc", "high", "low")})  # fmt: skip
+    matrix = table.reset_index(drop=True)
+    matrix.index = design.index = [f"x{i}" for i in range(len(matrix))]
+    inference = DefaultInference(n_cpus=1)
+    with enrich._quiet():
+        data = DeseqDataSet(counts=matrix, metadata=design, design="~patient + state", inference=inference, quiet=True)
+        data.deseq2()
+        test = DeseqStats(data, contrast=["state", "high", "low"], inference=inference, quiet=True)
+        test.summary()
+    want = test.results_df.loc[got.index]
+    for mine, theirs in (("log2_fold_change", "log2FoldChange"), ("statistic", "stat"), ("p", "pvalue"), ("q", "padj")):
+        np.testing.assert_allclose(got[mine], want[theirs], rtol=1e-6, err_msg=mine)
+    # by hand: mean over patients of the log ratio of counts scaled by library size
+    share = matrix.div(matrix.sum(axis=1), axis=0) * 1e6
+    high, low = (np.log2(share[(design["state"] == s).to_numpy()].to_numpy() + 1) for s in ("high", "low"))
+    by_hand = pd.Series((high - low).mean(axis=0), index=matrix.columns)[got.index]
+    by_hand -= by_hand.median() - got["log2_fold_change"].median()  # the scale of the libraries
+    assert np.corrcoef(by_hand, got["log2_fold_change"])[0, 1] > 0.97
+
+
+def test_patients_without_a_difference_give_few_hits():
+    """Null: both states are drawn from one law within each patient."""
+    rows, _, _ = simulated(6, 300, effect=1.0, seed=11)
+    de, _ = enrich.contrast_tables(rows, "m_csc", {}, OPTIONS, 0)
+    assert (de["p"] <= 0.05).mean() < 0.12 and (de["q"] < 0.05).sum() <= 3
+
+
+@pytest.mark.parametrize("contrast", list(enrich.CONTRASTS))
+def test_defining_genes_are_those_of_the_call(contrast):
+    defining = enrich.defining_genes(contrast)
+    signatures = genes.signatures()
+    expected = {
+        "m_csc": {"CD44", "CD24"},
+        "aldh1a3": {"ALDH1A3"},
+        "tam_m2": {*signatures["M1"].genes, *signatures["M2"].genes},
+    }
+    assert set(defining) == expected[contrast]
+
+
+def test_aldh1a3_is_a_contrast_of_its_own(tmp_path):
+    build(tmp_path, run=False)
+    csc = io.read_table(tmp_path / "csc.parquet")
+    malignant = csc["csc_state"] != "not_assessable"
+    number = csc["cell_id"].str[-5:].astype(int)
+    csc["aldh1a3_state"] = np.where(~malignant, "not_assessable", np.where(number % 4 == 0, "high", "low"))
+    io.write_table(csc, tmp_path / "csc.parquet", "csc")
+    enrich.run_pseudobulk(
+        tmp_path / "counts.h5ad",
+        tmp_path / "csc.parquet",
+        tmp_path / "tam.parquet",
+        tmp_path / "pb.parquet",
+        options=OPTIONS,
+    )
+    table = io.read_table(tmp_path / "pb.parquet")
+    assert {"aldh1a3_high", "aldh1a3_low"} <= set(table["state"])
+    high = table[table["state"] == "aldh1a3_high"]
+    assert set(high["n_cells"]) == {int((csc["aldh1a3_state"] == "high").sum())}

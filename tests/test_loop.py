@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.stats import binomtest
 
-from nicheloop import io, loop, loop_cohort
+from nicheloop import chain, io, loop, loop_cohort
 from nicheloop import ligand_receptor as lr
 from nicheloop.config import Loop
 from small_tumour import FEW, build, inputs
@@ -98,6 +98,56 @@ def test_response_that_is_only_stress_does_not_pass():
 def test_response_arm_obstacles(cells, readout, status):
     found = arm_b(cells, readout)
     assert found["status"] == status and found["reason"] and "p" not in found
+
+
+def test_the_three_numbers_are_the_regressions_they_are_called():
+    """Raw, stress- and interferon-adjusted: each is least squares on the residuals of its own covariates."""
+    cells = tumour(shift=0.6, stress=1.0, seed=5)
+    cells["z_IFN"] += 0.8 * (cells["csc_state"] == "m_csc")
+    cells["z_STAT3_core"] += 0.7 * cells["z_IFN"]
+    found = arm_b(cells)
+    y, high = cells["z_STAT3_core"].to_numpy(), (cells["csc_state"] == "m_csc").to_numpy()
+    depth = np.log(cells["n_counts"].to_numpy())
+    strata = pd.get_dummies(
+        loop.strata_of(cells["clone"].to_numpy(), cells["n_counts"].to_numpy(), OPTIONS.depth_strata)
+    )
+    for key, names in (("effect", None), ("effect_stress", ["z_STRESS"]), ("effect_ifn", ["z_IFN"]),
+                       ("effect_adjusted", ["z_STRESS", "z_IFN"])):  # fmt: skip
+        value = y
+        if names is not None:
+            value = sm.OLS(y, sm.add_constant(np.column_stack([depth, cells[names]]))).fit().resid
+        fit = sm.OLS(value, np.column_stack([high, strata]).astype(float)).fit()
+        assert found[key] == pytest.approx(fit.params[0]), key
+    assert found["p"] == max(found[k] for k in ("p_raw", "p_stress", "p_ifn", "p_adjusted"))
+
+
+def test_the_second_label_has_its_own_arm():
+    cells = tumour().assign(csc_state="not_assessable")
+    high = np.arange(len(cells)) < 60  # where the response was planted
+    cells["aldh1a3_state"] = np.where(high, "high", "low")
+    found = loop.response_arm(cells, "STAT3_core", OPTIONS, 199, 0, "aldh1a3")
+    assert found["status"] == "tested" and found["p"] < 0.02 and "ALDH1A3-high minus ALDH1A3-low" in found["what"]
+    few = loop.response_arm(cells.assign(aldh1a3_state="low"), "STAT3_core", OPTIONS, 199, 0, "aldh1a3")
+    assert few["status"] == "too_few_csc" and "0 ALDH1A3-high" in few["reason"]
+    without = loop.response_arm(cells.drop(columns="aldh1a3_state"), "STAT3_core", OPTIONS, 199, 0, "aldh1a3")
+    assert without["status"] == "aldh1a3_not_assessable"
+
+
+def test_a_label_is_never_tested_against_its_own_gene(monkeypatch):
+    from nicheloop import genes
+
+    axes = genes.axes()
+    pairs = [p for some in loop.forward_pairs(axes).values() for p in some]
+    assert pairs and not {"CD44", "CD24", "ALDH1A3"} & {g for p in pairs for g in p.genes}
+    monkeypatch.setitem(loop.READOUTS, "SPP1_CD44", None)
+    monkeypatch.setitem(loop.READOUTS, "HA_CD44", None)
+    found = loop.forward_pairs(axes)
+    assert {g for p in found["SPP1_CD44"] for g in p.receptor} == {"ITGAV", "ITGB1", "ITGB3", "ITGB5"}  # integrins only
+    assert {p.receptor for p in found["HA_CD44"]} == {("HMMR",)}
+
+
+def test_arm_c_asks_every_return_axis_of_the_design():
+    assert set(loop.RETURN) == {"CCL2", "CSF1", "CSF2", "CXCL1_2_3_5_6"} and loop.RETURN["CCL2"] == ("monocyte",)
 
 
 def test_response_arm_without_covariates_says_so():
@@ -201,9 +251,17 @@ def run(folder, **kwargs):
 
 def test_run_finds_the_planted_loop(tmp_path):
     table = io.read_table(run(tmp_path)).set_index(["axis", "arm"])
-    assert len(table) == 3 * len(loop.READOUTS)
-    il6 = table.loc["IL6_classic"]
+    assert len(table) == len(loop.ARMS) * len(loop.READOUTS)
+    second = table.xs("B_aldh1a3", level="arm")
+    assert set(second.loc["IL6_classic", ["status"]]) == {"aldh1a3_not_assessable"} and second["p"].isna().all()
+    il6 = table.loc["IL6_classic"].drop(index="B_aldh1a3")
     assert (il6["status"] == "tested").all() and (il6["p"] < 0.05).all()
+    b = il6.loc["B"]
+    assert b["p"] == b[["p_raw", "p_stress", "p_ifn", "p_adjusted"]].max()
+    assert b[["effect", "effect_stress", "effect_ifn", "effect_adjusted"]].notna().all()
+    for arm in "AC":
+        assert il6.loc[arm, "p"] == il6.loc[arm, ["p_label", "p_pair"]].max()
+    assert il6.loc["A", "response_high"] > il6.loc["A", "response"]  # planted in CSC-high cells
     assert (il6["effect_low"] < il6["effect"]).all() and (il6["effect"] < il6["effect_high"]).all()
     assert (
         il6.loc["A", "what"] == "IL6 of icaf to IL6R+IL6ST of malignant" and "CSF1 of malignant" in il6.loc["C", "what"]
@@ -356,6 +414,95 @@ def test_cohort_wording():
     assert (none["status"] == "not_assessable").all() and (patients["verdict"] == "not assessable").all()
     for table in (big, uncoupled, few, absent, none):
         assert not table["wording"].str.contains("drive").any()
+
+
+def test_second_label_has_its_own_verdict_and_claim():
+    tables, records = {}, {}
+    for i in range(12):
+        rows = arms((0.01, 0.5, 0.01), ligand=float(i), response=float(i))
+        second = rows[rows["arm"] == "B"].assign(arm="B_aldh1a3", p=0.01)
+        rows = pd.concat([rows, second], ignore_index=True)
+        rows.loc[rows["arm"] == "A", "response_aldh1a3"] = float(i)
+        tables[f"p{i:02d}"], records[f"p{i:02d}"] = rows, {"sample": f"s{i}", "subtype": "TNBC", "dataset": "d"}
+    patients, summary = loop_cohort.summarise_loop(tables, records, OPTIONS, 0)
+    assert set(patients["verdict"]) == {"not present"} and set(patients["aldh1a3_verdict"]) == {
+        "all three arms present"
+    }
+    assert (patients["p"] == 0.5).all() and (patients["p_aldh1a3"] == 0.01).all()
+    assert not summary["wording"].str.contains("consistent with").any()
+    assert summary["aldh1a3_wording"].str.contains("consistent with a loop").all()
+    assert (summary["aldh1a3_n_present"] == 12).all() and (summary["n_present"] == 0).all()
+
+
+def test_the_claim_needs_the_coupling_to_csc_high_cells_where_it_was_measured():
+    rng = np.random.default_rng(6)
+    tables, records = {}, {}
+    for i in range(12):
+        rows = arms(ligand=float(i), response=float(i))
+        rows.loc[rows["arm"] == "A", "response_high"] = rng.normal()
+        tables[f"p{i:02d}"], records[f"p{i:02d}"] = rows, {"sample": f"s{i}", "subtype": "TNBC", "dataset": "d"}
+    _, summary = loop_cohort.summarise_loop(tables, records, OPTIONS, 0)
+    assert (summary["p_forward"] < 0.05).all() and (summary["p_forward_high"] > 0.05).all()
+    assert (
+        summary["wording"].str.contains("the forward (to CSC-high cells) coupling is not stronger", regex=False).all()
+    )
+    assert (summary["n_swapped_forward_high"] == 12).all()
+    assert summary["detectable_rho"].iloc[0] == pytest.approx(0.73, abs=0.01)
+
+
+def levels(ligand, receptor, response):
+    return pd.DataFrame({"step": ["ligand", "receptor", "response"], "level": [ligand, receptor, response]})
+
+
+def chained(n, coupled, seed=0, subtype="TNBC"):
+    rng = np.random.default_rng(seed)
+    chains, records = {}, {}
+    for i in range(n):
+        a, b = rng.normal(size=2)
+        c = 0.65 * (a + b) + 0.4 * rng.normal() if coupled else rng.normal()
+        chains[f"p{i:02d}"] = levels(a, b, c)
+        records[f"p{i:02d}"] = {"sample": f"s{i}", "subtype": subtype, "dataset": "d"}
+    return chain.summarise_chain(chains, records, OPTIONS, 0).set_index("link")
+
+
+def test_serial_chain_over_patients():
+    planted = chained(14, True)
+    row = planted.loc["chain"]
+    assert row["p"] < 0.01 and row["rho_low"] > 0 and row["rho"] > 0.6 and "consistent with the chain" in row["wording"]
+    assert (planted["n_swapped"] == 14).all()
+    p = [chained(14, False, seed).loc["chain", "p"] for seed in range(100)]
+    for level in (0.05, 0.2):
+        k = int((np.array(p) <= level).sum())
+        assert binomtest(k, len(p), level).pvalue > 0.001, (level, k)
+    few = chained(8, True)
+    assert (few["status"] == "too_few_patients").all() and few["wording"].str.startswith("No statement").all()
+    unknown = chained(14, True, subtype=None)
+    assert unknown["p"].isna().all() and unknown["rho"].isna().all() and unknown["strata"].str.contains("unknown").all()
+
+
+def test_chain_levels_of_one_sample(tmp_path):
+    build(tmp_path, run=False)
+    files = inputs(tmp_path)
+    files.insert(5, tmp_path / "scores.parquet")
+    paths = tmp_path / "loop.parquet", tmp_path / "chain.parquet"
+    loop.run_loop(*files, paths[0], options=OPTIONS, crosstalk=FEW, seed=3, out_chain=paths[1])
+    table = io.read_table(paths[1]).set_index("step")
+    x, cells = io.Counts(tmp_path / "counts.h5ad"), io.read_table(tmp_path / "cell_types.parquet")
+    caf = cells.loc[cells["cell_type"] == "caf", "cell_id"]
+    counts = x.matrix(cells=caf)
+    umi = float(counts[:, list(x.genes).index("IL6")].sum())
+    ambient = io.read_table(tmp_path / "ambient.parquet").set_index("gene").loc["IL6"]
+    mean = 1e4 * umi / counts.sum() - 1e4 * 0.02 * ambient["ambient_fraction"]
+    assert table.loc["response", "level"] == pytest.approx(np.log2(1 + mean), rel=1e-5)
+    assert table.loc["response", "umi"] == umi and (table["status"] == "measured").all()
+    build(tmp_path / "no", run=False, drop=("IL1B",), n=45)
+    files = inputs(tmp_path / "no")
+    files.insert(5, tmp_path / "no" / "scores.parquet")
+    loop.run_loop(*files, paths[0], options=OPTIONS, crosstalk=FEW, seed=3, out_chain=paths[1])
+    table = io.read_table(paths[1]).set_index("step")
+    assert table["status"].to_dict() == {"ligand": "gene_absent_from_reference", "receptor": "too_few_cells",
+                                         "response": "too_few_cells"}  # fmt: skip
+    assert table["level"].isna().all()
 
 
 def test_run_cohort(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse, stats
 
 from helpers import write_counts
-from nicheloop import cnv, cnv_groups, genes, io, malignancy
+from nicheloop import cnv, cnv_cells, cnv_groups, genes, io, malignancy
 from nicheloop.config import Malignancy
 from nicheloop.errors import NotAssessable
 
@@ -206,7 +206,7 @@ def test_reported_error_rate_is_that_of_fresh_reference_cells(n):
         cut_r, cut_v = (cnv.cut_at(m[:n], options.max_reference_fpr) for m in (r, v))
         assert ((r[:n] > cut_r) & (v[:n] > cut_v)).mean() <= options.max_reference_fpr  # counting these says nothing
         fresh.append(((r[n:] > cut_r) & (v[n:] > max(cut_v, options.min_signal))).mean())
-        reported.append(malignancy.held_out_passes(r[:n], v[:n], options).mean())
+        reported.append(cnv_cells.held_out_passes(r[:n], v[:n], options).mean())
     expected = np.mean(fresh)
     assert expected > 0.005
     assert abs(np.mean(reported) - expected) < 3.5 * np.sqrt(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from nicheloop import patients
+from helpers import record_of
+from nicheloop import io, patients
 
 
 def record(sample: str, patient: str | None = "P", tissue: str | None = None) -> dict[str, str | None]:
@@ -63,3 +67,25 @@ def test_the_order_of_samples_does_not_matter_and_every_patient_has_one() -> Non
 
 def test_no_samples() -> None:
     assert patients.primary_samples([], {}) == {}
+
+
+def scored(folder, sample: str, malignant: int, others: int, status: bool = True):
+    """``scores.parquet`` with so many malignant and other cells, and the sample's record beside it."""
+    folder.mkdir(parents=True)
+    n = malignant + others
+    table = pd.DataFrame({
+        "cell_id": [f"{sample}:c{i}" for i in range(n)], "compartment": ["malignant"] * malignant + ["caf"] * others,
+        "n_counts": np.full(n, 5000.0),
+    })  # fmt: skip
+    known = io.Status("score", sample) if status else None
+    io.write_table(table, folder / "scores.parquet", "scores", *([known] if known else []))
+    (folder / "ingest.json").write_text(json.dumps(record_of(sample, n, 10, patient="P")))
+    return folder / "scores.parquet"
+
+
+def test_cells_by_which_a_sample_is_chosen(tmp_path) -> None:
+    paths = [scored(tmp_path / "a", "a", 5, 900), scored(tmp_path / "b", "b", 6, 1), scored(tmp_path / "c", "c", 6, 2, False),
+             scored(tmp_path / "d", "d", 0, 0)]  # fmt: skip
+    cells = patients.assessable_cells(paths)
+    assert sorted(cells, key=lambda s: cells[s]) == ["d", "a", "b", "c"]  # malignant cells first, then all cells
+    assert patients.primary_samples([record(s) for s in "abcd"], cells) == {"P": "c"}

@@ -220,3 +220,21 @@ def test_tissue_is_checked_and_stored_as_one_word(tmp_path):
     said = str(err.value)
     assert "line 3" in said and "'not metastatic'" in said
     assert all(word in said for word in ("tumour", "normal", "lymph_node", "metastasis"))
+
+
+def test_addresses_are_paths(folder: Path):
+    url = "https://a.org/x.h5ad"
+    rows = sheet.read_sheet(write(folder, f"sample\tpath\nS1\t{url}\nS2\tb\n"))
+    assert rows[0]["path"] == url
+    assert rows[0]["source"]["files"][0]["url"] == url
+    assert "source" not in rows[1]
+    for text, words in (
+        (f"S1\t{url}\nS2\t{url}\n", "stand"),
+        ("S1\thttps://a.org/\n", "does not end in the name of a file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            sheet.read_sheet(write(folder, "sample\tpath\n" + text))
+    found = sheet.sheet_from_paths([url, "https://b.org/x.h5ad?y=1", folder / "a.h5"])
+    assert [(r["sample"], r["path"]) for r in found[:2]] == [("x", url), ("x_2", "https://b.org/x.h5ad?y=1")]
+    with pytest.raises(UserError, match="given twice"):
+        sheet.sheet_from_paths([url, url])

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ class Stage:
     sections: dict[str, str] = None  # type: ignore[assignment]  # keyword -> config section
     seed: bool = False
     outputs: tuple[str, ...] = ("out",)
+    threads: bool = False
 
 
 COUNTS = {"counts": "counts.h5ad of the sample"}
@@ -53,8 +55,9 @@ STAGES = (
           _lists("counts", "qc"), {"options": "embed"}, True, ("out_embedding", "out_clusters")),
     Stage("evidence", "annotate.run_evidence", "marker evidence of every cell", {**COUNTS, "qc": "qc.parquet of the sample"},
           sections={"options": "annotate", "scoring": "scoring"}),
-    Stage("annotate", "annotate.run_annotate", "cell types from cell and cluster evidence", {"clusters": "cohort/clusters.parquet"},
-          _lists("evidence"), {"options": "annotate"}),
+    Stage("annotate", "annotate.run_annotate", "cell types from the evidence of cells and their neighbours",
+          {"embedding": "cohort/embedding.parquet", "clusters": "cohort/clusters.parquet"}, _lists("evidence"),
+          {"options": "annotate", "exact_below": "embed.exact_neighbors_below"}),
     Stage("ambient", "ambient.run_ambient", "ambient RNA of a sample and its profiles by type", {**COUNTS, **TYPES},
           sections={"options": "ambient"}, outputs=("out", "out_profiles")),
     Stage("cnv-reference", "malignancy.run_cnv_reference", "pooled reference expression", {}, {**_lists("profiles"), **RECORDS}),
@@ -72,15 +75,21 @@ STAGES = (
           sections={"options": "tam"}),
     Stage("tam-patients", "tam.run_tam_patients", "macrophages per patient", {}, {**_lists("tam", "scores"), **RECORDS}, {"options": "tam"}),
     Stage("crosstalk", "crosstalk.run_crosstalk", "ligand-receptor axes of a sample, measurability first",
-          {**COUNTS, **TYPES, **MALIGNANT, **STATES, "ambient": "ambient.parquet of the sample"}, sections={"options": "crosstalk"}, seed=True),
-    Stage("axes", "axes.run_axes", "axes over patients", {}, {**_lists("crosstalk"), **RECORDS}, {"options": "crosstalk", "alpha": "loop.alpha"}),
+          {**COUNTS, **TYPES, **MALIGNANT, **STATES, "ambient": "ambient.parquet of the sample"}, sections={"options": "crosstalk"}, seed=True,
+          outputs=("out", "out_decoys")),
+    Stage("axes", "axes.run_axes", "axes over patients, positive controls and decoys", {},
+          {**_lists("crosstalk", "decoy_pairs", "scores"), **RECORDS}, {"options": "crosstalk", "alpha": "loop.alpha"},
+          outputs=("out", "out_subtypes", "out_controls", "out_decoys")),
+    Stage("screen", "screen.run_screen", "every pair of a ligand-receptor resource between every two cell types (optional)",
+          {**COUNTS, **TYPES, **MALIGNANT, "ambient": "ambient.parquet of the sample"}, sections={"options": "screen", "crosstalk": "crosstalk"},
+          seed=True, threads=True),
     Stage("loop", "loop.run_loop", "the three arms of the loop in a sample",
           {**COUNTS, **TYPES, **MALIGNANT, **STATES, "scores": "scores.parquet of the sample", "ambient": "ambient.parquet of the sample"},
-          sections={"options": "loop", "crosstalk": "crosstalk", "scoring": "scoring"}, seed=True),
-    Stage("loop-cohort", "loop_cohort.run_loop_cohort", "the loop over patients, with the coupling swap", {}, {**_lists("loops"), **RECORDS},
-          {"options": "loop"}, True, ("out_loop", "out_cohort")),
+          sections={"options": "loop", "crosstalk": "crosstalk", "scoring": "scoring"}, seed=True, outputs=("out", "out_chain")),
+    Stage("loop-cohort", "loop_cohort.run_loop_cohort", "the loop over patients, with the coupling swap", {},
+          {**_lists("loops", "chains", "scores"), **RECORDS}, {"options": "loop"}, True, ("out_loop", "out_cohort", "out_chains")),
     Stage("pseudobulk", "enrich.run_pseudobulk", "summed counts of contrasted states", {**COUNTS, **STATES}, sections={"options": "enrich"}),
-    Stage("enrich", "enrich.run_enrich", "differential expression and enrichment over patients", {}, {**_lists("pseudobulk"), **RECORDS},
+    Stage("enrich", "enrich.run_enrich", "differential expression and enrichment over patients", {}, {**_lists("pseudobulk", "scores"), **RECORDS},
           {"options": "enrich"}, True, ("out_de", "out_enrichment")),
     Stage("assemble", "assemble.run_assemble", "one atlas.h5ad of everything",
           {"embedding": "cohort/embedding.parquet", "clusters": "cohort/clusters.parquet", **TYPES},
@@ -135,7 +144,11 @@ def _run_stage(stage: Stage, args: argparse.Namespace) -> None:
     arguments |= {keyword: _section(config, path) for keyword, path in (stage.sections or {}).items()}
     if stage.seed:
         arguments["seed"] = args.seed
+    if stage.threads:
+        arguments["threads"] = args.threads
     call(**arguments)
+    if stage.name == "qc":
+        _strict(args.out)
 
 
 def _ingest(args: argparse.Namespace) -> None:
@@ -147,6 +160,45 @@ def _ingest(args: argparse.Namespace) -> None:
     ingest.run_ingest(
         Path(args.path), Path(args.out), Path(args.record_out), row=row, options=_resolve_config(args.config).ingest
     )
+    _strict(args.record_out)
+
+
+def _datasets(args: argparse.Namespace) -> None:
+    from nicheloop import catalogue_text, datasets
+
+    known = datasets.catalogue(_resolve_config(args.config).download.catalogue or None)
+    print(catalogue_text.explain(args.name, known) if args.name else catalogue_text.overview(known))
+
+
+def _download(args: argparse.Namespace) -> None:
+    from nicheloop import datasets, launch
+
+    options = _resolve_config(args.config).download
+    launch.fetch_all(datasets.rows(",".join(args.names), options.catalogue), options)
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from nicheloop import download
+
+    download.run_download(
+        _json(args.file, "--file"), args.dataset, args.out, options=_resolve_config(args.config).download
+    )
+
+
+def _facts(args: argparse.Namespace) -> None:
+    from nicheloop import facts
+
+    facts.run_facts(
+        [Path(p) for p in args.records], args.out, catalogue=_resolve_config(args.config).download.catalogue
+    )
+
+
+def _strict(path: str) -> None:
+    """With ``strict: true`` a sample that cannot be processed stops here; the workflow says so by the environment."""
+    if os.environ.get("NICHELOOP_STRICT"):
+        from nicheloop import status
+
+        status.require_ok(Path(path))
 
 
 def _simulate(args: argparse.Namespace) -> None:
@@ -159,7 +211,24 @@ def _simulate(args: argparse.Namespace) -> None:
 def _status(args: argparse.Namespace) -> None:
     from nicheloop import status
 
-    status.run_status(Path(args.results), list(args.samples), Path(args.out))
+    status.run_status(Path(args.results), list(args.samples), Path(args.out), strict=args.strict)
+
+
+def _provenance(args: argparse.Namespace) -> None:
+    from nicheloop import provenance
+
+    provenance.run_provenance(
+        Path(args.results),
+        Path(args.out),
+        config=_resolve_config(args.config),
+        command=os.environ.get("NICHELOOP_COMMAND"),
+    )
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from nicheloop import verify
+
+    return verify.run_verify(Path(args.results))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -169,7 +238,15 @@ def _report(args: argparse.Namespace) -> None:
     report.run_report(Path(args.results), Path(args.out), options=config.report, config=config)
 
 
+def _agreement(args: argparse.Namespace) -> None:
+    from nicheloop import agreement
+
+    out = Path(args.out) if args.out else Path(args.results) / "cohort" / "agreement.tsv"
+    agreement.run_agreement(Path(args.results), out, options=_resolve_config(args.config).screen, seed=args.seed)
+
+
 def _config(args: argparse.Namespace) -> None:
+    from nicheloop import datasets
     from nicheloop.config import default_yaml, json_schema
     from nicheloop.io import write_json, write_text
 
@@ -178,6 +255,7 @@ def _config(args: argparse.Namespace) -> None:
         return
     write_text(Path(args.write) / "config.yaml", default_yaml())
     write_json(Path(args.write) / "workflow/schemas/config.schema.json", json_schema())
+    write_json(Path(args.write) / "workflow/schemas/datasets.schema.json", datasets.json_schema())
 
 
 def _outputs(args: argparse.Namespace) -> None:
@@ -194,7 +272,13 @@ def _run(args: argparse.Namespace) -> int:
     from nicheloop import launch
 
     return launch.run(
-        args.paths, Path(args.out), cores=args.cores, config=args.config, dry_run=args.dry_run, snakemake=args.snakemake
+        args.paths,
+        Path(args.out),
+        cores=args.cores,
+        config=args.config,
+        dry_run=args.dry_run,
+        snakemake=args.snakemake,
+        keep_going=args.keep_going,
     )
 
 
@@ -244,15 +328,35 @@ def parser() -> argparse.ArgumentParser:
 
     run = add("run", "from files to report: each path is one sample", _run)
     run.add_argument(
-        "paths", nargs="+", metavar="PATH", help="10x folder, .h5, .h5ad or dense table; a sample sheet; or 'demo'"
-    )
+        "paths", nargs="+", metavar="PATH",
+        help="10x folder, .h5, .h5ad, .loom or dense table, or its https address; a sample sheet; a data set such as GSE176078; or 'demo'",
+    )  # fmt: skip
     run.add_argument("--out", default="results", metavar="DIR", help="folder for all results (default: results)")
     run.add_argument("--cores", type=_cores, default=2, metavar="N", help="processor cores to use (default: 2)")
     run.add_argument("--config", metavar="FILE", help="your config.yaml; keys left out take their defaults")
     run.add_argument("--dry-run", action="store_true", help="check everything and list the jobs; run nothing")
     run.add_argument(
+        "--keep-going", action="store_true", help="record a sample whose job was killed as failed and report the rest"
+    )
+    run.add_argument(
         "--snakemake", nargs=argparse.REMAINDER, default=[], help="everything after this goes to snakemake"
     )
+
+    sub = add("datasets", "list the public data sets that can be run by name, or explain one", _datasets)
+    sub.add_argument("name", nargs="?", metavar="NAME", help="data set to explain, such as GSE176078")
+    _add_common(sub)
+    sub = add("download", "fetch data sets into the cache, for a machine without network", _download)
+    sub.add_argument("names", nargs="+", metavar="NAME", help="data sets, such as GSE176078 or GSE161529:ER-0001")
+    _add_common(sub)
+    sub = add("fetch", "fetch one file of a data set and write its receipt", _fetch)
+    sub.add_argument("--file", required=True, metavar="JSON", help="the file's entry in the catalogue")
+    sub.add_argument("--dataset", required=True, metavar="NAME", help="the data set it belongs to")
+    sub.add_argument("--out", required=True, metavar="FILE", help="receipt to write")
+    _add_common(sub)
+    sub = add("facts", "check what papers state of the data sets used", _facts)
+    sub.add_argument("--records", required=True, nargs="+", metavar="FILE", help="ingest.json of every sample")
+    sub.add_argument("--out", required=True, metavar="FILE", help="facts.tsv to write")
+    _add_common(sub)
 
     sub = add("simulate", "write the demo cohort as 10x folders, with the truth beside it", _simulate)
     sub.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
@@ -278,23 +382,47 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help="file to write"
             )
+        if stage.threads:
+            sub.add_argument("--threads", type=_cores, metavar="N", help="threads (default: the configuration's)")
         _add_common(sub, seed=stage.seed)
+
+    sub = add("agreement", "compare the screen with liana's cellphonedb on a finished run (needs liana)", _agreement)
+    sub.add_argument("results", metavar="DIR", help="results folder of a finished run")
+    sub.add_argument("--out", metavar="FILE", help="table to write (default: DIR/cohort/agreement.tsv)")
+    _add_common(sub, seed=True)
 
     sub = add("status", "gather what every stage could and could not do", _status)
     sub.add_argument("--results", required=True, metavar="DIR", help="results folder")
     sub.add_argument("--samples", required=True, nargs="+", metavar="NAME", help="sample names")
     sub.add_argument("--out", required=True, metavar="FILE", help="status.tsv to write; samples.tsv goes beside it")
+    sub.add_argument("--strict", action="store_true", help="fail if a sample could not be processed")
 
     sub = add("report", "the HTML report", _report)
     sub.add_argument("--results", required=True, metavar="DIR", help="results folder")
     sub.add_argument("--out", required=True, metavar="FILE", help="report.html to write")
     _add_common(sub)
 
+    sub = add("provenance", "checksums of all that went in and came out", _provenance)
+    sub.add_argument("--results", required=True, metavar="DIR", help="results folder")
+    sub.add_argument("--out", required=True, metavar="FILE", help="provenance.json to write")
+    _add_common(sub)
+
+    sub = add("verify", "check a results folder against its provenance.json: checksums and contracts", _verify)
+    sub.add_argument("results", metavar="DIR", help="results folder")
+
     sub = add("config", "print the commented default configuration", _config)
     sub.add_argument("--write", metavar="DIR", help="write config.yaml and its schema below this repository folder")
     sub = add("outputs", "print the description of every output table", _outputs)
     sub.add_argument("--write", metavar="DIR", help="write docs/outputs.md below this repository folder")
     return top
+
+
+def _no_memory(command: str, err: MemoryError) -> str:
+    rule = command.replace("-", "_")
+    return (
+        f"{command}: not enough memory ({str(err) or 'the system refused more'}). Give this step more, for instance "
+        f"`--set-resources {rule}:mem_mb=16000` on a cluster, or close other programs and use fewer --cores."
+    )
 
 
 def _add_common(sub: argparse.ArgumentParser, *, seed: bool = False) -> None:
@@ -324,8 +452,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"nicheloop: {err.filename}: {err.strerror}.", file=sys.stderr)
         return 2
+    except MemoryError as err:
+        print(f"nicheloop: {_no_memory(args.command, err)}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         return 130
-    if args.command not in ("run", "config", "outputs"):
+    if args.command not in ("run", "config", "outputs", "verify", "datasets", "download"):
         log.info("%s finished in %.1f s", args.command, time.perf_counter() - start)
     return int(code or 0)

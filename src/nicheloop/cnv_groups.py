@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from nicheloop.cnv import Bools, Floats, Ints, Layout
 
 
+FOR_SCALE = 150  # shuffles that set the scale of the ratio
+
+
 def log_difference(mean: Floats, base: Floats, pseudo: float) -> Floats:
     """(genes,) log2 ratio of two mean profiles, centred on its median; `pseudo` is added to both."""
     ratio = np.log2((mean + pseudo) / (base + pseudo))
@@ -26,12 +30,25 @@ def log_difference(mean: Floats, base: Floats, pseudo: float) -> Floats:
 class Coherence:
     """Evidence that a group's expression follows chromosome arms.
 
-    ``ratio`` is the between-arm sum of squares over its mean when blocks of genes are shuffled along the genome (1:
-    none); ``p`` is the share of shuffles that reach it.
+    ``ratio`` is the between-arm sum of squares over what shuffled blocks of genes give once the arm means are taken off
+    (1: none; it grows with the change); ``p`` is the share of plain shuffles that reach the sum of squares.
     """
 
     ratio: float
     p: float
+
+
+@lru_cache(maxsize=4)
+def _shuffles(n: int, block: int, n_permutations: int, seed: int) -> Ints:
+    """(permutations, genes) order of the genes after blocks of neighbours moved and the genome turned by some genes."""
+    rng = np.random.default_rng(seed)
+    n_blocks = n // block
+    index = np.argsort(rng.random((n_permutations, n_blocks)), axis=1)
+    moved = (index[:, :, None] * block + np.arange(block)).reshape(n_permutations, -1)
+    tail = np.broadcast_to(np.arange(n_blocks * block, n), (n_permutations, n - n_blocks * block))
+    moved = np.concatenate([moved, tail], axis=1).astype(np.int32)
+    shift = rng.integers(n, size=n_permutations)
+    return np.asarray(np.take_along_axis(moved, (np.arange(n) + shift[:, None]) % n, axis=1))
 
 
 def coherence(
@@ -43,6 +60,7 @@ def coherence(
     seed: int,
     block: int,
     clip: float,
+    weights: Floats | None = None,
 ) -> Coherence:
     """Test whether a difference between two groups of cells is organised by chromosome arm.
 
@@ -59,6 +77,8 @@ def coherence(
         Shuffles; genes an arm needs to count; seed of the shuffles.
     block, clip
         Genes kept together when they are shuffled (neighbours may share regulation); largest log2 ratio of a gene.
+    weights
+        (genes,) weight of each gene; all alike without it.
 
     Returns
     -------
@@ -67,29 +87,32 @@ def coherence(
     n = len(difference)
     starts = np.flatnonzero(np.r_[True, arms[1:] != arms[:-1]]) if n else np.array([], dtype=np.int64)
     ends = np.r_[starts[1:], n].astype(np.int64)
+    which = np.repeat(np.arange(len(starts)), ends - starts)
     large = (ends - starts) >= min_genes
-    starts, ends = starts[large], ends[large]
-    if len(starts) < 2:
-        return Coherence(1.0, 1.0)
-    values = np.clip(difference - np.median(difference), -clip, clip)
-    values = values - values.mean()
-
-    def between(sums: Floats) -> Floats:
-        return np.asarray(((sums[..., ends] - sums[..., starts]) ** 2 / (ends - starts)).sum(axis=-1))
-
-    rng = np.random.default_rng(seed)
-    size = min(block, n)
+    size = min(block, max(n, 1))
     n_blocks = n // size
-    index = np.argsort(rng.random((n_permutations, n_blocks)), axis=1)
-    genes = (index[:, :, None] * size + np.arange(size)).reshape(n_permutations, -1)
-    tail = np.broadcast_to(np.arange(n_blocks * size, n), (n_permutations, n - n_blocks * size))
-    shuffled = values[np.concatenate([genes, tail], axis=1)]
-    shift = rng.integers(n, size=n_permutations)
-    shuffled = np.take_along_axis(shuffled, (np.arange(n) + shift[:, None]) % n, axis=1)
-    zero = np.zeros((n_permutations, 1))
-    null = between(np.concatenate([zero, np.cumsum(shuffled, axis=1)], axis=1))
-    observed = float(between(np.r_[0.0, np.cumsum(values)]))
-    scale = float(null.mean())
+    if large.sum() < 2 or n_blocks <= len(starts):
+        return Coherence(1.0, 1.0)
+    weight = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    values = np.clip(difference - np.median(difference), -clip, clip)
+    values = values - np.average(values, weights=weight)
+    of_arm = np.bincount(which, weights=weight)
+    total = np.bincount(which, weights=weight * values)
+    residual = values - np.divide(total, of_arm, out=np.zeros_like(total), where=of_arm > 0)[which]
+
+    def between(rows: Floats, weight: Floats) -> Floats:
+        total = np.add.reduceat(weight, starts, axis=-1)
+        sums = np.add.reduceat(rows * weight, starts, axis=-1)
+        square = np.divide(sums**2, total, out=np.zeros_like(sums), where=total > 0)
+        return np.asarray(square[..., large].sum(axis=-1))
+
+    moved = _shuffles(n, size, n_permutations, seed)
+    weighted = weight[moved]
+    null = between(values[moved], weighted)
+    observed = float(between(values, weight))
+    lost = 1 - len(of_arm) / n_blocks  # the arm means took part of the noise with them
+    few = slice(0, FOR_SCALE)  # a mean needs fewer shuffles than a p-value
+    scale = float(between(residual[moved[few]], weighted[few]).mean()) / lost
     if scale <= 0:
         return Coherence(1.0, 1.0)
     return Coherence(observed / scale, (1 + int((null >= observed * (1 - 1e-12)).sum())) / (1 + n_permutations))
@@ -191,12 +214,21 @@ def components(profiles: Floats, n: int) -> Floats:
     return np.asarray(centred @ vectors[:, ::-1][:, :n])
 
 
+def arm_sums(profiles: Floats, where: Layout) -> Floats:
+    """(cells, arms) sum of each arm's windows over the root of their number, so that arms weigh by their windows."""
+    _, arm, n = np.unique(where.arm.astype(str), return_inverse=True, return_counts=True)
+    member = np.zeros((len(arm), len(n)))
+    member[np.arange(len(arm)), arm] = 1 / np.sqrt(n[arm])
+    return np.asarray(profiles.astype(np.float64) @ member)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the tests of arm coherence need.
 
     Shuffles, smallest arm, running window and cut for lineage genes, seed, genes shuffled together, pseudo-expression
-    of log ratios, largest log2 ratio of a gene, principal components tried for a split.
+    of log ratios, largest log2 ratio of a gene, principal components tried for a split, expression at which a gene has
+    half of the full weight.
     """
 
     n_permutations: int
@@ -208,6 +240,7 @@ class Settings:
     pseudo: float
     clip: float
     n_components: int
+    half_weight: float
 
 
 def arm_evidence(
@@ -230,14 +263,16 @@ def arm_evidence(
     for arm, value in (shift or {}).items():
         difference = difference + np.where(where.arms == arm, value, 0.0)
     keep = ~lineage_genes(difference, where.arms, settings.window, settings.lineage_mads)
+    level = (mean[where.columns] + base[where.columns]) / 2
     return coherence(
-        difference[keep],
-        where.arms[keep],
+        difference,
+        where.arms,
         n_permutations=settings.n_permutations,
         min_genes=settings.min_arm_genes,
         seed=settings.seed,
         block=settings.block,
         clip=settings.clip,
+        weights=keep * level / (level + settings.half_weight),
     )
 
 
@@ -247,6 +282,126 @@ def arm_means(mean: Floats, base: Floats, where: Layout, settings: Settings) -> 
     difference = np.clip(difference, -settings.clip, settings.clip)
     _, arm, n = np.unique(where.arms.astype(str), return_inverse=True, return_counts=True)
     return np.bincount(arm, weights=difference) / n, n
+
+
+def kinds_of_groups(
+    means: list[Floats],
+    base: Floats,
+    evidence: list[tuple[bool, Coherence]],
+    where: Layout,
+    settings: Settings,
+    *,
+    need: float,
+    max_p: float,
+    min_signal: float,
+    max_share: float,
+) -> list[str]:
+    """Tell aneuploid from diploid groups, by their difference to the reference and to each other.
+
+    Two groups of epithelium share their lineage, so their difference shows copy number better than either one's
+    difference to stroma.  Which of the two carries it: the aneuploid one's difference to the reference contains the
+    whole contrast, the diploid one's contains none of it.  Two clones with changes of their own both contain part.
+
+    Parameters
+    ----------
+    means, base
+        (genes,) mean expression of each group, and of the reference.
+    evidence
+        Per group: it follows chromosome arms more than normal lineages do, and by how much.
+    where, settings, need, max_p
+        Genes in genomic order; the test and its thresholds (arm coherence, p).
+    min_signal
+        A group that shares less than this of the strongest group's change is diploid.
+    max_share
+        Largest share of a contrast that still counts as none of it.
+
+    Returns
+    -------
+    ``aneuploid``, ``diploid`` or ``unclear`` for each group.
+    """
+    n = len(means)
+    kinds = ["aneuploid" if yes else "unclear" for yes, _ in evidence]
+    arms = [arm_means(m, base, where, settings) for m in means]
+    size = arms[0][1]
+
+    def share(of: int, signal: Floats) -> float:
+        length = float((signal**2 * size).sum())
+        return float((arms[of][0] * signal * size).sum() / length) if length > 0 else 0.0
+
+    contrasts = []
+    for i in range(n):
+        for j in range(i + 1, n):
+            found = arm_evidence(means[i], means[j], where, settings)
+            if found.p <= max_p and found.ratio >= need:
+                signal = arm_means(means[i], means[j], where, settings)[0]
+                shares = abs(share(i, signal)), abs(share(j, signal))
+                if min(shares) <= max_share < 1 - max_share <= max(shares):
+                    contrasts.append((found.ratio, *((i, j) if shares[0] > shares[1] else (j, i)), signal))
+    for _, yes, no, _ in contrasts:
+        if kinds[no] != "aneuploid":
+            kinds[yes] = "aneuploid"
+    if "aneuploid" not in kinds:
+        return kinds
+    for _, yes, no, _ in contrasts:
+        if kinds[yes] == "aneuploid" and kinds[no] != "aneuploid":
+            kinds[no] = "diploid"
+    strongest = max((i for i in range(n) if kinds[i] == "aneuploid"), key=lambda i: evidence[i][1].ratio)
+    for i in range(n):
+        if kinds[i] == "unclear" and share(i, arms[strongest][0]) < min_signal:
+            kinds[i] = "diploid"
+    return kinds
+
+
+def scaled_difference(mean: Floats, other: Floats, base: Floats, where: Layout, settings: Settings) -> Coherence:
+    """Arm coherence of what is left of one group's difference to `base` after the best multiple of another's.
+
+    Groups of one clone that differ in depth or in expression show the same changes at another scale; two clones do not.
+    """
+    mine, theirs = (
+        np.clip(log_difference(m[where.columns], base[where.columns], settings.pseudo), -settings.clip, settings.clip)
+        for m in (mean, other)
+    )
+    (a, n), (b, _) = arm_means(mean, base, where, settings), arm_means(other, base, where, settings)
+    length = float((b**2 * n).sum())
+    rest = mine - (float((a * b * n).sum()) / length if length > 0 else 0.0) * theirs
+    level = (mean[where.columns] + other[where.columns]) / 2
+    return coherence(
+        rest, where.arms, n_permutations=settings.n_permutations, min_genes=settings.min_arm_genes, seed=settings.seed,
+        block=settings.block, clip=settings.clip, weights=level / (level + settings.half_weight),
+    )  # fmt: skip
+
+
+def join_clones(
+    groups: list[Bools], means: list[Floats], base: Floats, where: Layout, settings: Settings, max_p: float
+) -> list[Bools]:
+    """Aneuploid groups joined where they show the same changes, whatever their scale: one clone in several states.
+
+    Parameters
+    ----------
+    groups, means
+        (cells,) members, and (genes,) mean expression, of the aneuploid groups.
+    base
+        (genes,) what they are compared with.
+    where, settings, max_p
+        Genes in genomic order; the test; p at which the difference beyond scale makes two clones.
+    """
+    clones, means, cells = list(groups), list(means), [int(g.sum()) for g in groups]
+    differ: set[frozenset[int]] = set()
+    names = list(range(len(groups)))
+    while True:
+        arms = [arm_means(m, base, where, settings)[0] for m in means]
+        pairs = [(i, j) for i in range(len(clones)) for j in range(i + 1, len(clones))]
+        pairs = [p for p in pairs if frozenset((names[p[0]], names[p[1]])) not in differ]
+        if not pairs:
+            return clones
+        i, j = max(pairs, key=lambda p: (float(np.corrcoef(arms[p[0]], arms[p[1]])[0, 1]), -p[0], -p[1]))
+        large, small = (i, j) if cells[i] >= cells[j] else (j, i)
+        if scaled_difference(means[small], means[large], base, where, settings).p <= max_p:
+            differ.add(frozenset((names[i], names[j])))
+            continue
+        means[i] = (means[i] * cells[i] + means[j] * cells[j]) / (cells[i] + cells[j])
+        clones[i], cells[i], names[i] = clones[i] | clones[j], cells[i] + cells[j], max(names) + 1
+        del clones[j], means[j], cells[j], names[j]
 
 
 def split_groups(
@@ -286,7 +441,10 @@ def split_groups(
             own = amplitude(
                 first[cells], np.ones(len(cells), dtype=bool)
             )  # normal cells carry less of the group's profile
-            scores = np.column_stack([components(first[cells], settings.n_components), own])
+            arms = arm_sums(first[cells], where)  # fewer dimensions, less noise: what shallow cells need
+            scores = np.column_stack(
+                [components(first[cells], settings.n_components), components(arms, settings.n_components), own]
+            )
             for k in range(scores.shape[1]):
                 upper = refine(first[cells], two_means(scores[:, k]))
                 if min(upper.sum(), (~upper).sum()) < min_cells:

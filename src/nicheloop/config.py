@@ -233,23 +233,23 @@ class Annotate(Section):
     """Major and minor cell types."""
 
     min_confidence: float = option(
-        0.6,
+        0.5,
         "below this posterior a cell is unresolved",
         unit="probability",
-        why="better unknown than wrong",
+        why="below it a type is more likely wrong than right",
         ge=0,
         le=1,
     )
     min_markers: int = option(
         2,
-        "fewest positive markers of a type seen in the cell or its cluster",
+        "fewest positive markers of a type seen in the cell, or half as many on average in its neighbours of that type",
         unit="genes",
         why="one gene may be ambient",
         ge=1,
     )
     min_evidence: float = option(
         2.0,
-        "smallest log-likelihood ratio of the winning type against ambient RNA",
+        "smallest log-likelihood ratio of the type against ambient RNA, in the cell or its neighbours of that type",
         unit="nats",
         why="odds of about 7",
         ge=0,
@@ -306,18 +306,70 @@ class Annotate(Section):
         le=1,
     )
     min_second_evidence: float = option(
-        15.0, "evidence a second lineage must have to count as one", unit="nats", why="four strong markers", ge=0
+        30.0,
+        "evidence a second lineage must have to count as one",
+        unit="nats",
+        why="eight strong markers; bursts of ambient RNA reach 25",
+        ge=0,
     )
     cycling_z: float = option(
         2.0, "z of the cycling score above which a cell cycles", unit="z", why="upper 2.5 % of its null", ge=0
     )
-    cluster_weight: float = option(
-        0.5,
-        "weight of the cluster's evidence against the cell's own",
+    n_neighbors: int = option(
+        15, "neighbours of a cell that speak for it", unit="cells", why="as in the map; 8 to 30 did alike", ge=0
+    )
+    neighbor_weight: float = option(
+        0.3,
+        "weight of one neighbour beside the cell's own evidence",
         unit="fraction",
-        why="smooths dropout",
+        why="neighbours share their noise; 0.2 to 0.5 did alike on labelled cells",
         ge=0,
         le=1,
+    )
+    neighbors_own: float = option(
+        0.6,
+        "share of neighbours expected to be of the cell's own type before anything is learnt",
+        unit="fraction",
+        why="types are neighbours of themselves more often than not",
+        ge=0,
+        lt=1,
+    )
+    neighbors_own_cells: float = option(
+        2.0, "how many cells that expectation is worth", unit="cells", why="ten real cells soon overrule it", gt=0
+    )
+    misleading: float = option(
+        0.0001,
+        "chance that a cell's own markers mislead (stray RNA, unseen doublet)",
+        unit="probability",
+        why="fifteen neighbours of one mind can then overrule them; 0.001 to never did nearly alike",
+        gt=0,
+        lt=1,
+    )
+    temperature: float = option(
+        2.0,
+        "what scores are divided by in the confidence",
+        unit="-",
+        why="markers are no independent witnesses; with 2 the confidence of labelled cells was near the share right",
+        ge=1,
+    )
+    max_rounds: int = option(
+        60, "most rounds in which cells and neighbours are brought into accord", unit="rounds", why="30 suffice", ge=1
+    )
+    tolerance: float = option(
+        0.0001, "stop when no probability moves by more", unit="probability", why="far below what is reported", gt=0
+    )
+    max_library: float = option(
+        20000.0,
+        "larger libraries are scaled down to this before markers are judged",
+        unit="UMI",
+        why="reads of full-length protocols are no molecules",
+        ge=1000,
+    )
+    source: Literal["computed", "input"] = option(
+        "computed",
+        "which types are used: those computed here, or the annotation that came with the input",
+        unit="-",
+        why="one method for all samples; labels that are not understood keep the computed type",
     )
     min_cells_minor: int = option(
         10, "fewest cells of a major type before minor types are given", unit="cells", why="too few to compare", ge=1
@@ -438,11 +490,66 @@ class Malignancy(Section):
         why="a mean of fewer is noise",
         ge=3,
     )
+    neighbour_genes: int = option(
+        1500,
+        "variable genes that decide which cells resemble each other",
+        unit="genes",
+        why="enough for shallow cells; 2,000 gave the same clusters",
+        ge=100,
+    )
+    neighbour_components: int = option(
+        15,
+        "principal components of these genes",
+        unit="components",
+        why="one sample, one lineage",
+        ge=2,
+    )
+    n_neighbours: int = option(
+        10,
+        "cells in whose company a cell is judged",
+        unit="cells",
+        why="the smallest group; more would swallow a few normal cells",
+        ge=3,
+    )
+    cluster_resolution: float = option(
+        1.0,
+        "resolution of the small expression clusters, joined again where copy number agrees",
+        unit="Leiden resolution",
+        why="too many clusters are joined again, too few mix tumour and normal cells",
+        gt=0,
+    )
+    max_contrast_share: float = option(
+        0.35,
+        "share of the difference between two groups that a diploid group may show against the reference",
+        unit="fraction",
+        why="0 without noise; two clones with changes of their own share about half",
+        gt=0,
+        lt=0.5,
+    )
+    neighbour_floor: float = option(
+        0.01,
+        "smallest probability neighbours can give a cell",
+        unit="probability",
+        why="clear evidence of the cell itself must win",
+        gt=0,
+        lt=0.5,
+    )
+    posterior_rounds: int = option(
+        50, "rounds in which cells inform those that resemble them", unit="rounds", why="converges", ge=1
+    )
+    min_probability: float = option(
+        0.8,
+        "posterior from which a cell counts as malignant; one minus it as normal",
+        unit="probability",
+        why="between them, and where it contradicts both metrics, a cell stays unassigned",
+        gt=0.5,
+        lt=1,
+    )
     n_permutations: int = option(
-        500,
+        600,
         "shuffles of gene blocks along the genome",
         unit="permutations",
-        why="resolves max_coherence_p",
+        why="resolves max_coherence_p over the axes tried for a split",
         ge=99,
     )
     max_coherence_p: float = option(
@@ -475,10 +582,17 @@ class Malignancy(Section):
         ge=1,
     )
     pseudo_expression: float = option(
-        0.02,
+        0.05,
         "added to both means of a log ratio",
         unit="log1p counts per 10,000",
-        why="tames genes seen in few cells; well below min_mean_expression",
+        why="tames genes seen in few cells; less gave more noise in planted changes",
+        gt=0,
+    )
+    half_weight_expression: float = option(
+        0.1,
+        "mean expression at which a gene counts half in the test of arm coherence",
+        unit="log1p counts per 10,000",
+        why="the log ratio of a rarely seen gene is mostly noise",
         gt=0,
     )
     arm_log2_clip: float = option(
@@ -489,7 +603,11 @@ class Malignancy(Section):
         gt=0,
     )
     split_components: int = option(
-        3, "principal components tried to split epithelium", unit="components", why="few clones per sample", ge=1
+        2,
+        "principal components of windows, and of arms, tried to split epithelium",
+        unit="components",
+        why="few clones per sample; more would need more shuffles",
+        ge=1,
     )
     detectable_shift: float = option(
         0.4,
@@ -504,6 +622,13 @@ class Malignancy(Section):
         unit="z",
         why="some 20 checks per clone",
         gt=0,
+    )
+    locus_genes: int = option(
+        50,
+        "neighbouring genes of the same arm that tell the local copy number of a marker gene",
+        unit="genes",
+        why="half a window; the marker itself never counts",
+        ge=5,
     )
     her2_log2_fold: float = option(
         1.0,
@@ -627,6 +752,14 @@ class Crosstalk(Section):
     n_permutations: int = option(
         1000, "permutations of the type labels", unit="permutations", why="smallest p 0.001", ge=99
     )
+    abundant_fraction: float = option(
+        0.05,
+        "share of the sample's cells from which a gene counts as abundant; it must then be in that share of its type",
+        unit="fraction",
+        why="fewer cells of a type are doublets with those that make it",
+        gt=0,
+        le=1,
+    )
     n_matched_pairs: int = option(500, "expression-matched gene pairs", unit="pairs", why="smallest p 0.002", ge=99)
     n_matched_genes: int = option(
         100,
@@ -634,6 +767,30 @@ class Crosstalk(Section):
         unit="genes",
         why="close, yet many",
         ge=10,
+    )
+    n_stand_ins: int = option(
+        40,
+        "measurable secreted or membrane genes from which the decoys of a pair are drawn",
+        unit="genes",
+        why="near, yet many",
+        ge=10,
+    )
+    min_stand_ins: int = option(
+        8, "fewest such genes for a p against decoys; 1 with fewer", unit="genes", why="64 combinations", ge=5
+    )
+    n_decoys: int = option(
+        300, "matched decoys tested per sample", unit="pairs", why="a share of 5 % within 2.5 %", ge=0
+    )
+    min_decoys: int = option(200, "fewest tested decoys for a fraction", unit="pairs", why="5 % within 3 %", ge=1)
+    matched_cells: int = option(
+        30,
+        "cells per population when patients are compared at equal cells and depth",
+        unit="cells",
+        why="most types have them",
+        ge=5,
+    )
+    matched_depth: int = option(
+        2000, "counts per cell at that comparison", unit="UMI", why="most cells have them", ge=10
     )
     platelet_share: float = option(
         0.5,
@@ -653,6 +810,40 @@ class Crosstalk(Section):
     )
     confidence: float = option(
         0.95, "confidence of bounds and intervals", unit="probability", why="usual", gt=0.5, lt=1
+    )
+
+
+class Screen(Section):
+    """Optional: every pair of a ligand-receptor resource between every two cell types."""
+
+    resource: str = option(
+        "",
+        "'liana' (the consensus of an installed liana), its CSV, a CellPhoneDB v5 folder, or a TSV with the columns "
+        "ligand and receptor; empty: no screen",
+        unit="path",
+        why="the axes are the question; a screen is exploration",
+    )
+    method: Literal["strength", "cellphonedb"] = option(
+        "strength", "statistic: of the axes (geometric mean, ambient and floor) or CellPhoneDB's", unit="-", why="ours"
+    )
+    labels: Literal["major", "minor"] = option(
+        "major", "cell types screened; malignant cells are one of them", unit="-", why="pairs grow with their square"
+    )
+    n_permutations: int = option(
+        1000, "permutations of the type labels", unit="permutations", why="as for an axis", ge=99
+    )
+    min_cells: int = option(20, "fewest cells of a type", unit="cells", why="as for an axis", ge=3)
+    expr_prop: float = option(
+        0.1,
+        "cellphonedb: smallest share of cells with each gene in its type",
+        unit="fraction",
+        why="CellPhoneDB's and LIANA's default",
+        ge=0,
+        le=1,
+    )
+    confidence: float = option(0.95, "confidence of the bound of p", unit="probability", why="usual", gt=0.5, lt=1)
+    threads: int = option(
+        2, "most threads of one sample; never more than granted", unit="threads", why="the result does not change", ge=1
     )
 
 
@@ -707,6 +898,49 @@ class Enrich(Section):
     n_permutations: int = option(1000, "permutations of prerank", unit="permutations", why="gseapy's default", ge=100)
 
 
+class Download(Section):
+    """Public data sets: where they are fetched from and kept.  A change re-runs the report only."""
+
+    catalogue: str = option(
+        "", "your own catalogue of data sets, added to the shipped one", unit="path", why="none is needed"
+    )
+    cache: str = option(
+        "",
+        "folder for downloads, shared by all runs; empty: NICHELOOP_CACHE, else the platform's cache folder",
+        unit="path",
+        why="a file is fetched once",
+    )
+    offline: bool = option(False, "use the cache only", unit="yes or no", why="a first run has to fetch")
+    proxy: str = option(
+        "", "proxy for all downloads; empty: HTTPS_PROXY and HTTP_PROXY of the environment", unit="address", why="usual"
+    )
+    mirrors: dict[str, str] = option(
+        {}, "other beginnings of addresses, as 'https://official: https://mirror'", unit="address", why="none is needed"
+    )
+    retries: int = option(5, "further tries after a failure that may pass", unit="tries", why="GEO is often busy", ge=0)
+    backoff_seconds: float = option(
+        2.0, "wait before the first further try, doubled for each next", unit="seconds", why="spares the server", ge=0
+    )
+    max_backoff_seconds: float = option(60.0, "longest such wait", unit="seconds", why="a busy minute", ge=0)
+    timeout_seconds: float = option(
+        60.0, "silence of the server that counts as a failure", unit="seconds", why="slow is not dead", gt=0
+    )
+    min_free_gb: float = option(
+        1.0, "disk space that must stay free in the cache", unit="GB", why="a full disk harms more than this run", ge=0
+    )
+    max_unpacked_gb: float = option(
+        100.0, "largest unpacked archive", unit="GB", why="several times the largest data set here", gt=0
+    )
+    max_ratio: float = option(
+        200.0,
+        "largest ratio of unpacked to packed size",
+        unit="fold",
+        why="a sparse matrix as text packs up to about 20-fold",
+        gt=1,
+    )
+    max_files: int = option(10000, "most files in an archive", unit="files", why="the largest here has 200", ge=1)
+
+
 class Report(Section):
     """The HTML report."""
 
@@ -724,6 +958,13 @@ class Config(Section):
     """All options; see each section."""
 
     samples: str = option("demo", "sample sheet (TSV or CSV), or 'demo'", unit="path", why="runs at once, without data")
+    dataset: str = option(
+        "",
+        "public data sets by name, such as GSE176078 or GSE176078:CID3586,CID44971 (`nicheloop datasets`); instead of "
+        "the demo, or beside your sheet",
+        unit="names",
+        why="nothing is downloaded unasked",
+    )
     results: str = option("results", "folder for everything that is written", unit="path", why="usual name")
     seed: int = option(0, "seed of every random step", unit="integer", why="same input, same bytes", ge=0)
     strict: bool = option(
@@ -743,8 +984,10 @@ class Config(Section):
     csc: Csc = Csc()
     tam: Tam = Tam()
     crosstalk: Crosstalk = Crosstalk()
+    screen: Screen = Screen()
     loop: Loop = Loop()
     enrich: Enrich = Enrich()
+    download: Download = Download()
     report: Report = Report()
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nicheloop import io, populations, stats
-from nicheloop.detection import Detection, measure
+from nicheloop import comparable, decoys, io, populations, stats
+from nicheloop.detection import Detection, measure, wanted_genes
 from nicheloop.errors import NotAssessable
 from nicheloop.ligand_receptor import Floats, Ints, Pair, Sample, pairs_of_axes, summarise_null, test_pairs
+from nicheloop.roles import roles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,24 +29,64 @@ def score_axes(
     *,
     is_counts: bool = True,
     notes: dict[str, str] | None = None,
+    reserved: Iterable[str] | None = None,
 ) -> pd.DataFrame:
-    """Measure every pair and test those that can be tested; returns the rows of the ``crosstalk`` contract."""
+    """Measure every pair and test those that can be tested; returns the rows of the ``crosstalk`` contract.
+
+    Parameters
+    ----------
+    reserved
+        Genes that stand in for no other; those of `pairs` without it.
+    """
     table = measure(sample, pairs, options, is_counts=is_counts, notes=notes)
-    results = ["strength", "log2_effect", "log2_se", "z", "p_label", "p_pair", "p", "q"]
+    results = ["strength", "log2_effect", "log2_se", "z", "p_label", "p_pair", "p_decoy", "p", "q", "q_usual"]
+    results += ["specificity", "specificity_se", "matched_log2_strength", "matched_log2_se"]
     table[results] = np.nan
+    table["matched_status"] = None
     chosen = np.flatnonzero((table["status"] == "tested").to_numpy())
     if chosen.size:
-        reserved = {g for p in pairs for g in p.genes}
-        tested = test_pairs(sample, [pairs[int(i)] for i in chosen], reserved, options, seed)
+        reserved = {g for p in pairs for g in p.genes} if reserved is None else set(reserved)
+        asked = [pairs[int(i)] for i in chosen]
+        tested = test_pairs(sample, asked, reserved, options, seed)
         effect, z = summarise_null(tested.strength, tested.label)
         p_label = stats.permutation_p(tested.strength, np.where(tested.label_seen, tested.label, 0.0))
         p_pair = stats.permutation_p(tested.strength, tested.pair)
-        p = np.maximum(p_label, p_pair)
+        p_decoy = decoys.decoy_p(decoys.Pools.of(sample, roles(), reserved), asked, options, seed)
+        p = np.fmax(np.maximum(p_label, p_pair), p_decoy)  # without stand-ins the decoys say nothing
         q = adjusted_within_families(sample, pairs, chosen, p, options)
-        columns = [tested.strength, effect, tested.log2_se, z, p_label, p_pair, p, q]
+        q_usual = adjusted_within_families(sample, pairs, chosen, np.maximum(p_label, p_pair), options)
+        matched, matched_strength, matched_se = comparable.at_equal_depth(sample, asked, options, seed)
+        columns = [tested.strength, effect, tested.log2_se, z, p_label, p_pair, p_decoy, p, q, q_usual]
+        columns += [*comparable.specificity(sample, asked, options), matched_strength, matched_se]
         # ambient RNA above the observed mean leaves a strength of 0 without a log: no standard error
         table.loc[chosen, results] = np.where(np.isfinite(np.column_stack(columns)), np.column_stack(columns), np.nan)
+        table.loc[chosen, "matched_status"] = matched
     return table
+
+
+def score_decoys(sample: Sample, options: Crosstalk, seed: int, notes: dict[str, str] | None = None) -> pd.DataFrame:
+    """Test expressed secreted x membrane pairs without a recorded interaction as if they were axes.
+
+    Returns
+    -------
+    Rows of the ``decoy_pairs`` contract, all of them tested; fewer than ``n_decoys`` where fewer can be measured.
+    """
+    from nicheloop import genes
+    from nicheloop.tables import empty
+
+    pairs = [p for p in pairs_of_axes(genes.axes()) if family(p.arm) == "claim"]
+    reserved = wanted_genes(pairs_of_axes(genes.axes()))
+    pools = decoys.Pools.of(sample, roles(), reserved)
+    seen = Detection.of(sample, wanted_genes(pairs))
+    like = [p for p in pairs if seen.obstacle(p, options, notes or {}) is None]
+    like = like or [p for p in pairs if seen.candidate(p, options)]  # no axis is measurable: where one could have been
+    chosen = decoys.choose_decoys(pools, like, options, seed)
+    if not chosen:
+        return empty("decoy_pairs")
+    table = score_axes(sample, chosen, options, seed, notes=notes, reserved=reserved)
+    table = table[table["status"] == "tested"].assign(p_usual=lambda t: np.maximum(t["p_label"], t["p_pair"]))
+    names = ["ligand", "receptor", "sender", "receiver", "strength", "p_label", "p_pair", "p_decoy", "p_usual", "p"]
+    return table[names].reset_index(drop=True)
 
 
 def family(arm: str) -> str:
@@ -63,7 +104,7 @@ def adjusted_within_families(
     chosen, p
         (tested,) positions in `pairs` and p-values.
     """
-    seen = Detection.of(sample, {g for pair in pairs for g in pair.genes})
+    seen = Detection.of(sample, wanted_genes(pairs))
     asked = np.array([1.0 if seen.candidate(pair, options) else np.nan for pair in pairs])
     asked[chosen] = p
     families = np.array([family(pair.arm) for pair in pairs], dtype=object)
@@ -87,7 +128,7 @@ def load(
 
     Returns
     -------
-    The counts, the cells (sorted by id, with type, malignancy, clone, csc_state, myeloid_class), the `Sample`, and for
+    The counts, the cells (sorted by id, with type, malignancy, clone, states, myeloid_class), the `Sample`, and for
     populations that have no cells because an earlier stage gave no answer, that answer.
 
     Raises
@@ -107,7 +148,7 @@ def load(
     notes = {}
     for path, columns, affected in (
         (malignancy, ["malignancy", "clone"], ("malignant", "csc_high")),
-        (csc, ["csc_state"], ("csc_high",)),
+        (csc, ["csc_state", "aldh1a3_state"], ("csc_high",)),
         (tam, ["myeloid_class"], ("macrophage", "monocyte")),
     ):
         part = io.read_table(path, columns=["cell_id", *columns]).set_index("cell_id")
@@ -145,11 +186,24 @@ def run_crosstalk(
     *,
     options: Crosstalk,
     seed: int,
+    out_decoys: str | Path | None = None,
 ) -> None:
-    """Write every axis x sender x receiver of one sample, testable or not."""
+    """Write every axis x sender x receiver of one sample, testable or not; with `out_decoys` also tested decoys."""
     from nicheloop import genes
 
     sample_name = io.Counts(counts).sample
+    if out_decoys is not None:
+        with io.stage_output(out_decoys, "decoy_pairs", stage="decoys", sample=sample_name) as found:
+            reader, _, sample, notes = load(counts, cell_types, malignancy, csc, tam, ambient)
+            reader.require(counts=True)
+            found.table = score_decoys(sample, options, seed, notes)
+            found.summary = {"n_decoys": len(found.table)}
+            if len(found.table) < options.min_decoys:
+                raise NotAssessable(
+                    "too_few_decoys",
+                    f"{len(found.table)} secreted x membrane pairs without a recorded interaction can be tested; "
+                    f"{options.min_decoys} are needed",
+                )
     with io.stage_output(out, "crosstalk", stage="crosstalk", sample=sample_name) as result:
         reader, cells, sample, notes = load(counts, cell_types, malignancy, csc, tam, ambient)
         is_counts = bool(reader.record["is_counts"])

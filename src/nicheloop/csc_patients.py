@@ -187,7 +187,7 @@ def run_csc_patients(
             rows.append({"patient": patients.patient_of(record), "sample": sample, **about, **row})
         assessable = {r["sample"]: r["n_malignant"] if r["status"] == "ok" else 0 for r in rows}
         tumours = [r for r in known if not patients.is_normal(r)]
-        primary = set(patients.primary_samples(tumours, assessable).values())
+        primary = set(patients.primary_samples(tumours, patients.assessable_cells(scores)).values())
         if rows:
             result.table = pd.DataFrame(rows).assign(primary_sample=[r["sample"] in primary for r in rows])
             result.extra["csc_controls"] = pd.DataFrame(checks)

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from nicheloop.config import Crosstalk
 
 
+# Axis -> genes that one population besides the receiver must make: trans-signalling needs IL6R, shed by ADAM17.
+ELSEWHERE = {"IL6_trans": ("IL6R", "ADAM17")}
+NEUTROPHIL_RECEPTORS = frozenset({"CXCR1", "CXCR2"})
+PLATELET_LIGANDS = frozenset({"PPBP"})
+
+
 @dataclass(frozen=True)
 class Detection:
     """What is seen of the axes' genes in every population: arrays are (populations, genes) unless said otherwise."""
@@ -28,6 +34,7 @@ class Detection:
     positive: Floats  # cells with a count
     expected: Floats  # counts expected from ambient RNA; NaN where it is not estimated
     everywhere: Floats  # (genes,) counts of all cells
+    share: Floats  # (genes,) share of all cells with a count
     n_cells: int  # of the sample
     platelet_genes: frozenset[str]
 
@@ -44,8 +51,8 @@ class Detection:
         everywhere = np.asarray(x.sum(axis=0)).ravel()
         column = {g: i for i, g in enumerate(known)}
         return cls(
-            sample.names, column, sample.masks.sum(axis=0), umi, positive, expected, everywhere, x.shape[0],
-            sample.platelet_genes,
+            sample.names, column, sample.masks.sum(axis=0), umi, positive, expected, everywhere,
+            np.asarray((x > 0).sum(axis=0)).ravel() / max(1, x.shape[0]), x.shape[0], sample.platelet_genes,
         )  # fmt: skip
 
     def cells(self, population: str) -> int:
@@ -59,9 +66,28 @@ class Detection:
         return self.umi[i, g], k / n if n else np.nan, stats.upper_bound(k, n, confidence), self.expected[i, g]
 
     def detected(self, population: str, gene: str, options: Crosstalk) -> bool:
-        """Whether there are enough counts in enough cells."""
+        """Whether there are enough counts in enough cells; a gene abundant in the sample must be in enough of them."""
         i, g = self.names.index(population), self.column[gene]
-        return bool(self.umi[i, g] >= options.min_umi and self.positive[i, g] >= options.min_positive_cells)
+        if self.umi[i, g] < options.min_umi or self.positive[i, g] < options.min_positive_cells:
+            return False
+        return not self.too_rare(population, gene, options)
+
+    def too_rare(self, population: str, gene: str, options: Crosstalk) -> bool:
+        """Whether a gene that is abundant in the sample is in too few cells of a population (doublets explain it)."""
+        i, g = self.names.index(population), self.column[gene]
+        least = np.ceil(options.abundant_fraction * self.size[i] - 1e-9)
+        return bool(self.share[g] >= options.abundant_fraction and self.positive[i, g] < least)
+
+    def floor_words(self, population: str, gene: str, options: Crosstalk) -> str:
+        """Counts in words, with what was asked of them."""
+        i, g = self.names.index(population), self.column[gene]
+        few = self.umi[i, g] < options.min_umi or self.positive[i, g] < options.min_positive_cells
+        if few or not self.too_rare(population, gene, options):
+            return f"{self.words(population, gene)}: {_floor(options)}"
+        return (
+            f"{self.words(population, gene)}: {100 * options.abundant_fraction:g} % of them are needed, because "
+            f"{100 * self.share[g]:.2g} % of all cells have it"
+        )
 
     def above_ambient(self, population: str, gene: str, alpha: float) -> bool:
         """Whether the counts exceed what ambient RNA explains (Poisson, one-sided); yes where it is not estimated."""
@@ -125,7 +151,7 @@ class Detection:
             ]
             return "too_few_cells", f"{' and '.join(said)}; {options.min_cells} are needed"
         if not self.detected(pair.sender, pair.ligand, options):
-            return "ligand_not_detected", f"{self.words(pair.sender, pair.ligand)}: {_floor(options)}"
+            return "ligand_not_detected", self.floor_words(pair.sender, pair.ligand, options)
         if not self.above_ambient(pair.sender, pair.ligand, options.ambient_alpha):
             return "ambient_not_exceeded", self.beyond_ambient_words(pair.sender, pair.ligand)
         return None
@@ -141,6 +167,23 @@ class Detection:
             and min(self.cells(pair.sender), self.cells(pair.receiver)) >= options.min_cells
         )
 
+    def elsewhere_obstacle(self, pair: Pair, options: Crosstalk) -> tuple[str, str] | None:
+        """Whether a gene the axis needs elsewhere in the tumour is missing (`ELSEWHERE`); None where none is needed."""
+        needed = ELSEWHERE.get(pair.axis, ())
+        absent = [g for g in needed if g not in self.column]
+        if absent:
+            return (
+                "gene_absent_from_reference",
+                f"{' and '.join(absent)} not in this matrix: no source of soluble receptor can be shown",
+            )
+        others = [p for p in self.names if p not in (pair.receiver, "platelet") and self.cells(p) >= options.min_cells]
+        if needed and not any(all(self.detected(p, g, options) for g in needed) for p in others):
+            return (
+                "receptor_not_detected",
+                f"no population besides {pair.receiver} makes {' and '.join(needed)}: no source of soluble receptor",
+            )
+        return None
+
     def obstacle(self, pair: Pair, options: Crosstalk, notes: dict[str, str]) -> tuple[str, str] | None:
         """First obstacle to testing a pair, in a fixed order, or None."""
         absent = [g for g in pair.genes if g not in self.column]
@@ -154,12 +197,26 @@ class Detection:
             return found
         missing = [g for g in pair.receptor if not self.detected(pair.receiver, g, options)]
         if missing:
-            said = " and ".join(self.words(pair.receiver, g) for g in missing)
-            return "receptor_not_detected", f"{said}: {_floor(options)}"
+            return "receptor_not_detected", " and ".join(self.floor_words(pair.receiver, g, options) for g in missing)
         for gene in pair.receptor:
             if not self.above_ambient(pair.receiver, gene, options.ambient_alpha):
                 return "ambient_not_exceeded", self.beyond_ambient_words(pair.receiver, gene)
-        return None
+        return self.elsewhere_obstacle(pair, options)
+
+    def guard_words(self, pair: Pair) -> str:
+        """Neutrophils beside CXCR1 and CXCR2, platelet barcodes beside PPBP, in words; empty for other pairs."""
+        said = ""
+        if NEUTROPHIL_RECEPTORS & set(pair.receptor):
+            said += f"; {self.cells('neutrophil')} neutrophils in the sample"
+        if pair.ligand in PLATELET_LIGANDS:
+            said += f"; {self.cells('platelet')} platelet barcodes in the sample"
+        return said
+
+
+def wanted_genes(pairs: Iterable[Pair]) -> set[str]:
+    """All genes that decide on pairs: ligands, subunits, and those needed elsewhere in the tumour."""
+    pairs = list(pairs)
+    return {g for p in pairs for g in p.genes} | {g for p in pairs for g in ELSEWHERE.get(p.axis, ())}
 
 
 def _floor(options: Crosstalk) -> str:
@@ -193,7 +250,7 @@ def measure(
     """
     import pandas as pd
 
-    seen = Detection.of(sample, {g for p in pairs for g in p.genes})
+    seen = Detection.of(sample, wanted_genes(pairs))
     rows: list[dict[str, Any]] = []
     for pair in pairs:
         row: dict[str, Any] = {
@@ -222,6 +279,7 @@ def measure(
                 )
                 + note,
             )
+            row["reason"] += seen.guard_words(pair)
         rows.append(row)
     return pd.DataFrame(rows)
 

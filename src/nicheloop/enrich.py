@@ -22,17 +22,26 @@ if TYPE_CHECKING:
 # contrast -> (table, column, high side, low side, genes that define the contrast)
 CONTRASTS: dict[str, tuple[str, str, str, str]] = {
     "m_csc": ("csc", "csc_state", "m_csc", "other"),
+    "aldh1a3": ("csc", "aldh1a3_state", "high", "low"),
     "tam_m2": ("tam", "tam_class", "m2_like", "m1_like"),
 }
-WORDS = {"m_csc": ("CSC-high", "other malignant"), "tam_m2": ("M2-like", "M1-like")}
+WORDS = {
+    "m_csc": ("CSC-high", "other malignant"),
+    "aldh1a3": ("ALDH1A3-high", "ALDH1A3-low malignant"),
+    "tam_m2": ("M2-like", "M1-like"),
+}
+DEFINING = {"m_csc": ("CD24", "CD44"), "aldh1a3": ("ALDH1A3",)}
 
 
 def defining_genes(contrast: str) -> tuple[str, ...]:
-    """Genes by which the two sides were told apart: they differ by construction and are left out of every gene set."""
+    """Genes by which the two sides were told apart: they differ by construction.
+
+    They leave rankings and gene sets, and are marked ``circular`` in the table of genes.
+    """
     from nicheloop import genes
 
-    if contrast == "m_csc":
-        return ("CD24", "CD44")
+    if contrast in DEFINING:
+        return DEFINING[contrast]
     signatures = genes.signatures()
     return tuple(sorted({*signatures["M1"].genes, *signatures["M2"].genes}))
 
@@ -241,7 +250,7 @@ def _unanswered(contrast: str, status: str, reason: str, n_patients: int) -> tup
     base = {"contrast": contrast, "status": status, "reason": reason}
     de = (
         base
-        | {"gene": "-", "n_patients": n_patients}
+        | {"gene": "-", "n_patients": n_patients, "circular": False}
         | dict.fromkeys(("mean_counts", "log2_fold_change", "statistic", "p", "q"), np.nan)
     )
     sets = base | {"gene_set": "-", "size": None, "nes": np.nan, "p": np.nan, "q": np.nan, "leading_edge": None}
@@ -266,8 +275,9 @@ def contrast_tables(
         return _unanswered(contrast, "too_few_genes", reason, n)
     found = paired_de(counts, metadata)
     reason = f"{high} against {low} cells, ~ patient + state, {n} patients"
-    de = found.assign(contrast=contrast, status="ok", reason=reason, n_patients=n)
     defining = defining_genes(contrast)
+    circular = found["gene"].isin(defining)
+    de = found.assign(contrast=contrast, status="ok", reason=reason, n_patients=n, circular=circular)
     enriched = enrichment(found.set_index("gene")["statistic"], sets, defining, options, seed)
     if enriched.empty:
         return de, _unanswered(contrast, "no_set", "no gene set has enough genes in the ranking", n)[1]
@@ -285,15 +295,21 @@ def run_enrich(
     *,
     options: Enrich,
     seed: int,
+    scores: Sequence[str | Path] | None = None,
 ) -> None:
-    """Write differential expression and enrichment of every contrast: one primary tumour sample per patient."""
+    """Write differential expression and enrichment of every contrast: one primary tumour sample per patient.
+
+    `scores` decide which sample speaks for a patient (`patients.assessable_cells`); without them the cells of the
+    pseudobulks do.
+    """
     import pandas as pd
 
-    from nicheloop import axes, genes, tables
+    from nicheloop import axes, genes, patients, tables
 
     with io.stage_output(out_de, "de", stage="enrich", also={"enrichment": out_enrichment}) as result:
         read = {io.read_status(path).sample: io.read_table(path) for path in pseudobulk}
-        cells = {name: int(t.drop_duplicates("state")["n_cells"].sum()) for name, t in read.items()}
+        own = {name: int(t.drop_duplicates("state")["n_cells"].sum()) for name, t in read.items()}
+        cells = patients.assessable_cells(scores) if scores else own
         known = [io.read_json(r) for r in records]
         primary, left_out = axes.tumour_samples(known, cells), axes.not_primary(known)
         parts = [read[s].assign(patient=p) for p, s in sorted(primary.items()) if s in read and len(read[s])]

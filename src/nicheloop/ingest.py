@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import genes, io
+from nicheloop import genes, io, sources
 from nicheloop.errors import UserError
 from nicheloop.inputs import DataError
-from nicheloop.readers import RawCounts, read_counts
+from nicheloop.rawcounts import SNIFFED, RawCounts, known_share
+from nicheloop.readers import read_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +37,9 @@ SHEET = (
     "malignancy",
     "annotation",
 )
-INPUT = ("path", "format")
+INPUT = ("path", "format", "source")
 EXAMPLES = 10  # names of each kind shown in the record
+MANY_LABELS = 200  # an annotation of more different values is no annotation; its counts are not recorded
 MANY_UNKNOWN = 0.2  # share of unknown features worth a warning: a second species, or another annotation
 # Columns of a cells' table that tell samples or patients apart; one path is one sample of one patient.
 PEOPLE = {
@@ -186,6 +189,31 @@ def mixed_people(obs: pd.DataFrame | None) -> list[str]:
     return found
 
 
+# Columns that CELLxGENE puts into every file; where one value holds for all cells, it describes the sample.
+CELLXGENE = ("disease", "tissue", "tissue_type", "assay", "suspension_type", "sex", "development_stage", "donor_id")
+HEALTHY = "PATO:0000461"
+
+
+def cellxgene_terms(obs: pd.DataFrame | None, record: dict[str, Any]) -> None:
+    """Fill what the sheet leaves open from the ontology terms of a CELLxGENE file; the sheet always wins.
+
+    A sample without disease is normal tissue; the assay is the chemistry; the other terms go to ``extra``.
+    """
+    if obs is None or "disease_ontology_term_id" not in obs.columns:
+        return
+    found = {k: {str(v) for v in obs[k].dropna()} for k in CELLXGENE if k in obs.columns}
+    single = {k: next(iter(v)) for k, v in found.items() if len(v) == 1}
+    record["extra"] = {**{f"cellxgene_{k}": v for k, v in single.items()}, **record["extra"]}
+    if record["tissue"] is None and set(obs["disease_ontology_term_id"].astype(str)) == {HEALTHY}:
+        record["tissue"] = "normal"
+    if record["chemistry"] is None and "assay" in single:
+        record["chemistry"] = single["assay"]
+    if "is_primary_data" in obs.columns and not obs["is_primary_data"].astype(bool).all():
+        record["warnings"].append(
+            "is_primary_data is false for some cells: they are also in another data set, count them once"
+        )
+
+
 def write_counts(
     path: str | Path,
     named: Named | None,
@@ -222,7 +250,7 @@ def run_ingest(
     Parameters
     ----------
     path
-        File, folder or prefix of the sample's counts.
+        File, folder or prefix of the sample's counts; for a row with ``source``, the folder of receipts of downloads.
     out, record_out
         ``counts.h5ad`` and ``ingest.json`` to write.
     row
@@ -239,23 +267,32 @@ def run_ingest(
     record = base_record(row)
     named, barcodes, obs = None, [], None
     try:
-        raw = read_counts(
-            path, fmt=record["format"], annotation=record["annotation"], integer_tolerance=options.integer_tolerance
-        )
+        raw = _read(Path(path), row.get("source"), record, options)
         record["format"] = raw.format
         record |= {"source": raw.source, "n_other_features": raw.n_other_features, "warnings": list(raw.notes)}
         found = name_genes(raw)
         record |= found.report
         share = found.report["n_resolved"] / max(1, found.report["n_features"])
         if share < options.min_resolved:
+            if known_share(raw.barcodes[:SNIFFED]) > options.min_resolved:
+                raise DataError(
+                    f"{path}: its cells are named like genes ({', '.join(raw.barcodes[:3])}) and its genes are not: "
+                    "the matrix is transposed. Swap cells and genes.",
+                    "not_human_genes",
+                )
+            dates = record["n_spreadsheet_dates"]
+            mangled = f" {dates} gene names became dates in a spreadsheet (1-Mar)." if dates else ""
             raise DataError(
                 f"{path}: only {share:.0%} of {found.report['n_features']} features are known human genes (such as "
-                f"{', '.join(raw.names[:3])}). Give human data with gene symbols or Ensembl ids.",
+                f"{', '.join(raw.names[:3])}).{mangled} Give human data with gene symbols or Ensembl ids.",
                 "not_human_genes",
             )
         if not raw.barcodes:
             raise DataError(f"{path}: the matrix holds no cell.", "no_cells")
         named, barcodes = found, raw.barcodes
+        if len(barcodes) == 1 or record["n_genes"] == 1:
+            what = "cell" if len(barcodes) == 1 else "gene"
+            record["warnings"].append(f"the matrix holds a single {what}: nothing can be estimated from it")
         record |= {
             "is_counts": raw.is_counts,
             "n_cells": len(barcodes),
@@ -276,12 +313,23 @@ def run_ingest(
             )
         obs = clean_obs(raw.obs) if raw.obs is not None else None
         obs = _with_annotation(obs, raw, record)
+        cellxgene_terms(raw.obs, record)
         record["warnings"] += mixed_people(raw.obs)
     except DataError as err:
         record |= {"status": err.status, "reason": " ".join(err.messages)}
         named, barcodes, obs = None, [], None
     write_counts(out, named, barcodes, record, obs)
     io.write_json(record_out, record)
+
+
+def _read(path: Path, source: Mapping[str, Any] | None, record: dict[str, Any], options: Ingest) -> RawCounts:
+    fmt, annotation, tolerance = record["format"], record["annotation"], options.integer_tolerance
+    if source is None:
+        return read_counts(path, fmt=fmt, annotation=annotation, integer_tolerance=tolerance)
+    raw, record["files"] = sources.read_source(
+        source, path, fmt=fmt, annotation=annotation, integer_tolerance=tolerance
+    )
+    return raw
 
 
 def _with_annotation(obs: pd.DataFrame | None, raw: RawCounts, record: dict[str, Any]) -> pd.DataFrame | None:
@@ -293,5 +341,8 @@ def _with_annotation(obs: pd.DataFrame | None, raw: RawCounts, record: dict[str,
         record["annotation_missing"] = True
         record["warnings"].append(f"the input has no column '{record['annotation']}': no annotation was taken over")
         return obs
+    counted = Counter(raw.annotation)
+    if len(counted) <= MANY_LABELS:
+        record["annotation_counts"] = dict(sorted(counted.items()))
     column = pd.DataFrame({"annotation_input": np.asarray(raw.annotation, dtype=object)})
     return column if obs is None else pd.concat([obs, column], axis=1)

@@ -14,18 +14,17 @@ from typing import IO
 
 from nicheloop.errors import UserError
 
-FORMATS = ("10x_h5", "10x_mtx", "h5ad", "dense")
-HDF5_SUFFIXES = (".h5", ".h5ad", ".hdf5")
+FORMATS = ("10x_h5", "10x_mtx", "h5ad", "loom", "dense")
+HDF5_SUFFIXES = (".h5", ".h5ad", ".hdf5", ".loom")
 DENSE_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 # Folders of Cell Ranger in which the counts lie deeper; "raw" ones hold empty droplets and are never taken unasked.
 NESTED = ("outs", "filtered_feature_bc_matrix", "filtered_gene_bc_matrices", "GRCh38", "hg19")
 NOT_COUNTS = ("molecule_info", "raw_")  # HDF5 files of Cell Ranger beside the one wanted
-KNOWN = "10x .h5, folders with matrix.mtx[.gz], .h5ad, tables .csv, .tsv, .txt, .tab[.gz]"
+KNOWN = "10x .h5, folders with matrix.mtx[.gz], .h5ad, .loom, tables .csv, .tsv, .txt, .tab[.gz]"
 REMEDIES = {
     (".xlsx", ".xls", ".ods"): "Save the table as CSV",
     (".rds", ".rdata", ".rda", ".robj"): "Export the counts from R, for instance with DropletUtils::write10xCounts",
     (".tar", ".tgz", ".zip", ".bz2", ".xz", ".7z"): "Unpack it first",
-    (".loom",): "Convert it, for instance with scanpy.read_loom(...).write_h5ad(...)",
 }
 
 
@@ -119,7 +118,10 @@ def _in_folder(path: Path, seen: frozenset[Path] = frozenset()) -> Path:
         return others[0]
     folders = [p for p in entries if p.is_dir()]
     remedy = ""
-    if others:
+    broken = [p for p in entries if p.is_symlink() and not p.exists()]
+    if broken:
+        remedy = f" {broken[0].name} is a link that leads nowhere or in a circle: mend it."
+    elif others:
         remedy = f" Give the file itself, such as {others[0]}."
     elif folders:
         remedy = f" If each of its folders is a sample, give each as a path of its own, such as {folders[0]}."
@@ -156,7 +158,11 @@ def locate(path: str | Path) -> Path:
     if path.is_dir():
         return _in_folder(path)
     if path.exists():
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise DataError(f"{path}: is no regular file. Give a file or a folder.")
         return path
+    if path.is_symlink():
+        raise DataError(f"{path}: is a link that leads nowhere or in a circle. Mend the link or give the file itself.")
     beside = _with_prefix(path)
     if len(beside) > 1:
         raise _several(path, beside)

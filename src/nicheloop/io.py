@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import itertools
 import json
 import os
+import platform
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,19 +28,111 @@ if TYPE_CHECKING:
 METADATA_KEY = b"nicheloop"
 
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
+_SERIAL = itertools.count()
+
+
+def unwritable(path: str | Path, err: BaseException) -> UserError | None:
+    """Message for a file that cannot be written because of the disk or its rights; None for any other error.
+
+    Libraries wrap the error of the system: h5py, for one, only says ``errno = 28``.
+    """
+    code = getattr(err, "errno", None)
+    if code is None and (found := re.search(r"errno = (\d+)|\[Errno (\d+)\]", str(err))):
+        code = int(found[1] or found[2])
+    if code in FULL:
+        cause = f"{os.strerror(code)}. Make room or choose another results folder"
+    elif code in FORBIDDEN:
+        cause = f"{os.strerror(code)}. Make the folder writable or choose another results folder"
+    elif code == errno.EIO:
+        cause = f"{os.strerror(code)}. Look at the disk or the network file system"
+    else:
+        return None
+    return UserError(
+        f"{path}: cannot be written ({cause}), then start again: nothing is half-written, and what was done is kept."
+    )
+
+
+def stale(temporary: Path) -> bool:
+    """Whether a temporary file was left by a process of this machine that is no more."""
+    host, _, pid = temporary.name.split(".")[-3].rpartition("-") if temporary.name.count(".") > 3 else ("", "", "")
+    if host != _HOST or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def leftovers(folder: Path, name: str = "*") -> list[Path]:
+    """Temporary files of `name` left in `folder` by processes that were killed."""
+    pattern = re.compile(r"\.(.+)\.[A-Za-z0-9-]*-\d+\.\d+\.tmp")
+    found = []
+    for path in folder.glob(".*.tmp"):
+        match = pattern.fullmatch(path.name)
+        if match and name in ("*", match[1]) and stale(path):
+            found.append(path)
+    return found
+
+
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place only when the block succeeds."""
+    """Yield a temporary path beside `path`; rename it into place only when the block succeeds.
+
+    The temporary name holds machine, process and a running number, so that two processes, on one machine or on two
+    nodes of a cluster, never share one.  File and folder are synced: a name that is seen holds the whole file.  What a
+    killed process of this machine left for the same `path` is removed.
+
+    Raises
+    ------
+    UserError
+        If the disk is full, read-only or broken, or the folder belongs to somebody else.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.{next(_SERIAL)}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in leftovers(path.parent, path.name):
+            old.unlink(missing_ok=True)
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as err:
+        message = unwritable(path, err)
+        if message is None or (isinstance(err, OSError) and _elsewhere(err, path, temporary)):
+            raise
+        raise message from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _elsewhere(err: OSError, *ours: Path) -> bool:
+    """Whether an error is about a file that is not one of ours, such as an input that may not be read."""
+    name = err.filename
+    return isinstance(name, str | Path) and not any(Path(name) in (p, *p.parents) for p in ours)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some network file systems refuse
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nicheloop import io, sheet
+from nicheloop import datasets, io, recover, sheet, workflow
 from nicheloop.config import read_config
 from nicheloop.errors import UserError
 
@@ -26,6 +30,8 @@ ROUTINE = re.compile(
     r"|Rules claiming|Conda environments: ignored|Assuming unrestricted|Building DAG|Using workflow specific profile"
     r"|Job stats:|job +count$|-+ +-+$|\w+ +\d+$|Complete log|Elapsed time|Shutting down|Exiting because"
     r"|(RuleException|WorkflowError):$|CalledProcessError in file|At least one job did not complete"
+    r"|(local)?rule \w+:$|Error in rule \w+:$|Logfile |=====|Job \d+: |Reason: |        "
+    r"|    (message|jobid|input|output|log|reason|resources|wildcards|shell|benchmark|params|threads|group|conda-env):"
 )
 FAILED = re.compile(r"""Command (['"]).* 2> (.+)\1 returned non-zero exit status""")
 SHOWN = 20  # samples listed one by one
@@ -46,7 +52,7 @@ def is_sheet(path: Path) -> bool:
 
 def sheet_for(paths: Sequence[str], out: Path) -> str:
     """Value of ``samples`` for these paths; writes ``samples.tsv`` into `out` where the paths are data."""
-    if list(paths) == ["demo"]:
+    if list(paths) in ([], ["demo"]):
         return "demo"
     sheets = [p for p in paths if is_sheet(Path(p).expanduser())]
     if sheets and len(paths) > 1:
@@ -75,6 +81,9 @@ def survey(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
 
     good, bad = [], []
     for row in rows:
+        if row.get("source"):
+            good.append(f"{row['sample']}  {row['path']}")
+            continue
         try:
             fmt, source = readers.glance(row["path"], row["format"])
             good.append(f"{row['sample']}  {fmt}  {source}")
@@ -92,6 +101,44 @@ def _announce(rows: Sequence[dict[str, Any]]) -> None:
     for line in bad:
         print(f"nicheloop: {line}\n  The run goes on without it.", file=sys.stderr)
     sys.stdout.flush()
+
+
+def named(words: Sequence[str], catalogue: str) -> tuple[list[str], list[str]]:
+    """Split the words of the command line into data sets of the catalogue and paths; what is there is a path."""
+    known = datasets.catalogue(catalogue or None)
+    chosen = [w for w in words if not Path(w).expanduser().exists() and datasets.looks_chosen(w, known)]
+    return chosen, [w for w in words if w not in chosen]
+
+
+def fetch_all(rows: Sequence[dict[str, Any]], options: Any) -> None:
+    """Fetch the files of these rows before any job starts, where the terminal can show it; the jobs then find them.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be had.
+    """
+    files = datasets.downloads(rows)
+    if not files:
+        return
+    from nicheloop import download
+
+    print(f"{len(files)} file{'s' if len(files) > 1 else ''} from {', '.join(dict.fromkeys(d for d, _ in files))}; "
+          f"cache: {download.cache_folder(options)}", flush=True)  # fmt: skip
+    for (dataset, name), file in files.items():
+        remote = download.Remote(dataset=dataset, **file)
+        receipt = download.fetch(remote, options, progress=sys.stderr.isatty())
+        print(f"  {name}  {receipt['size'] / 1e6:,.1f} MB  sha256 {receipt['sha256'][:12]}...", flush=True)
+
+
+def _facts(out: Path) -> list[str]:
+    """Pass or differ, for each fact stated of the data sets used."""
+    path = out / "cohort" / "facts.tsv"
+    if not path.is_file():
+        return []
+    from nicheloop import facts
+
+    return facts.lines(io.read_table(path))
 
 
 def _aftermath(out: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -138,12 +185,12 @@ def _cause(log: str) -> str | None:
     )
 
 
-def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool) -> int:
+def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool, keep: tuple[int, ...] = ()) -> int:
     """Run Snakemake and pass on what it says: one line per step, and all that is not routine."""
     if not quiet:
-        return subprocess.run(command, env=environment, check=False).returncode
+        return subprocess.run(command, env=environment, check=False, pass_fds=keep).returncode
     process = subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+        command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", pass_fds=keep
     )
     assert process.stderr is not None
     rule = ""
@@ -163,6 +210,62 @@ def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool)
     return process.wait()
 
 
+@contextlib.contextmanager
+def only_run(out: Path) -> Iterator[tuple[int, ...]]:
+    """Hold the results folder for this run; yields file descriptors that Snakemake inherits.
+
+    The lock ends with the last process that holds it, however it ends.  So a lock of Snakemake's own that is found
+    while this one is free was left by a run that was killed, and is removed.
+
+    Raises
+    ------
+    UserError
+        If another run works in the folder.
+    """
+    with open(out / ".nicheloop.lock", "a", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{out}: another run works in this folder. Wait for it or stop it, or choose another --out."
+            ) from None
+        except OSError:  # a file system without locks: Snakemake's own lock must do
+            yield ()
+            return
+        for path in (out / ".snakemake" / "locks").glob("*"):
+            path.unlink(missing_ok=True)
+        yield (handle.fileno(),)
+
+
+def _close(out: Path, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Record the failed jobs of the last run: files written in their place, and a line for each."""
+    written: list[str] = []
+    lines: list[str] = []
+    row_of = {row["sample"]: row for row in rows}
+    for failure in recover.next_in_line(recover.failures(recover.newest_log(out))):
+        reason = recover.reason_of(failure, out)
+        row = workflow.complete(row_of.get(str(failure.sample), {"sample": failure.sample}))
+        files = recover.write_failed(failure, out, row, reason)
+        recover.remember(out, failure, reason, files)
+        written += [str(f) for f in files]
+        lines.append(f"sample {failure.sample} is recorded as failed at {failure.rule}: {reason}")
+    return written, lines
+
+
+def _keep_going(command: Sequence[str], follow: Callable[[Sequence[str]], int], out: Path, rows: Sequence[Any]) -> int:
+    """Run, record what failed as failed, and run again on the rest, until the report stands or nothing more helps."""
+    while (code := follow(command)) == 1:
+        written, lines = _close(out, rows)
+        for line in lines:
+            print(f"nicheloop: {line}", file=sys.stderr, flush=True)
+        if not written:
+            return code
+        # What Snakemake remembers of these files is of an earlier run.
+        cut = command.index("--cores")
+        follow([*command[:cut], "--cores", "1", "--cleanup-metadata", *written, *command[command.index("--config") :]])
+    return code
+
+
 def _plan(command: Sequence[str], environment: dict[str, str]) -> int:
     """Print the table of jobs that would run."""
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
@@ -179,9 +282,19 @@ def _plan(command: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def run(
-    paths: Sequence[str], out: Path, *, cores: int, config: str | None, dry_run: bool, snakemake: Sequence[str] = ()
+    paths: Sequence[str],
+    out: Path,
+    *,
+    cores: int,
+    config: str | None,
+    dry_run: bool,
+    snakemake: Sequence[str] = (),
+    keep_going: bool = False,
 ) -> int:
     """Write the sheet and run the workflow; returns Snakemake's exit code.
+
+    With `keep_going` a sample whose job was killed or broke is recorded as failed (`recover`), and the report is built
+    from the others; the next run tries it again.
 
     Raises
     ------
@@ -194,37 +307,60 @@ def run(
     folder = workflow_folder()
     configfile = Path(config).expanduser().resolve() if config else folder / "config.yaml"
     try:
-        read_config(configfile)
+        settings = read_config(configfile)
+        strict = settings.strict
     except (OSError, UnicodeError) as err:
         raise UserError(f"{configfile}: cannot be read as a YAML text file ({err}). Check --config.") from None
+    if strict and keep_going:
+        raise UserError(
+            f"{configfile}: 'strict: true' stops at the first bad sample; leave out --keep-going or set it to false."
+        )
     _prepare_folder(out)
-    samples = sheet_for(paths, out)
-    rows = [] if samples == "demo" else sheet.read_sheet(samples)
+    catalogue = settings.download.catalogue
+    if catalogue:  # Snakemake works in another folder
+        catalogue = str(configfile.parent / Path(catalogue).expanduser())
+        settings = settings.model_copy(
+            update={"download": settings.download.model_copy(update={"catalogue": catalogue})}
+        )
+    chosen, files = named(paths, catalogue)
+    dataset = ",".join([settings.dataset] * bool(settings.dataset) + chosen)
+    samples = sheet_for(files, out)
+    all_rows = workflow.prepare({**settings.model_dump(), "samples": samples, "dataset": dataset})[1]
+    rows = [] if samples == "demo" and not dataset else all_rows
     if rows:
         print(f"{len(rows)} sample{'s' if len(rows) > 1 else ''}, results in {out}")
         _announce(rows)
+        if not dry_run:
+            fetch_all(rows, settings.download)
+    quiet = ["host"] if keep_going and not dry_run else ["rules", "host"]  # 'rules' hides which job failed
+    flags = [*(["--dry-run"] if dry_run else []), *(["--keep-going"] if keep_going else [])]
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(out),
         "--configfile", str(configfile), "--cores", str(cores), "--rerun-incomplete", "--show-failed-logs",
-        "--quiet", "rules", "host", *(["--dry-run"] if dry_run else []), *snakemake,
+        "--quiet", *quiet, *flags, *snakemake,
         "--config", f"samples={samples}", f"results={out}",
+        *([f"dataset={json.dumps(dataset)}"] if dataset else []),
+        *([f"download={json.dumps({'catalogue': catalogue})}"] if catalogue else []),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])}
     if dry_run and not snakemake:
         return _plan(command, environment)
-    code = _follow(command, environment, quiet=not snakemake)
+    with only_run(out) as keep:
+        follow = functools.partial(_follow, environment=environment, quiet=not snakemake, keep=keep)
+        for line in [] if dry_run else recover.forget(out):
+            print(f"nicheloop: {line} failed in the last run and is tried again.", file=sys.stderr)
+        code = _keep_going(command, follow, out, all_rows) if keep_going and not dry_run else follow(command)
     for line in _aftermath(out, rows):
         print(f"nicheloop: {line}", file=sys.stderr)
+    for line in [] if dry_run else _facts(out):
+        print(f"  {line}")
     if code == 0 and not dry_run and (out / "report.html").is_file():
         print(f"\nThe report is ready: {out / 'report.html'}")
     if code:
-        locked = any((out / ".snakemake/locks").glob("*"))
-        remedy = (
-            " If the folder is locked and no other run works in it, add '--snakemake --unlock' once." if locked else ""
-        )
         print(
             f"\nnicheloop: the workflow stopped (exit code {code}). What was done is kept: mend the cause named above "
-            f"(logs: {out / 'logs'}) and give the same command again.{remedy}",
+            f"(logs: {out / 'logs'}) and give the same command again, or add --keep-going to go on without the samples "
+            "that failed.",
             file=sys.stderr,
         )
     return code

@@ -157,15 +157,30 @@ def weighted_sums(x: csr_matrix, totals: Floats, weights: Floats) -> tuple[Float
     return np.asarray((x.T @ weights).T), np.asarray(totals @ weights)
 
 
-def above_floor(umi: Floats, positive: Floats, index: Index, options: Crosstalk) -> Bools:
+def least_cells(x: csr_matrix, masks: Bools, options: Crosstalk) -> Floats:
+    """(populations, genes) fewest cells with a count that make a gene detected in a population.
+
+    A gene that is abundant in the sample (in ``abundant_fraction`` of its cells or more) must be in that share of the
+    population's cells as well: in fewer, doublets with the cells that make it are the nearer explanation.  Neither the
+    abundance nor the size of a population changes when labels are permuted.
+    """
+    share = np.asarray((x > 0).sum(axis=0)).ravel() / max(1, x.shape[0])
+    wanted = np.ceil(options.abundant_fraction * masks.sum(axis=0) - 1e-9)[:, None]
+    abundant = (share >= options.abundant_fraction)[None, :]
+    return np.maximum(np.where(abundant, wanted, 0.0), float(options.min_positive_cells))
+
+
+def above_floor(umi: Floats, positive: Floats, index: Index, options: Crosstalk, least: Floats | None = None) -> Bools:
     """(..., pairs) whether ligand and every subunit have enough counts in enough cells of their population.
 
     Parameters
     ----------
     umi, positive
         (..., populations, genes) counts and cells with a count.
+    least
+        (populations, genes) as from `least_cells`; ``min_positive_cells`` without it.
     """
-    enough = (umi >= options.min_umi) & (positive >= options.min_positive_cells)
+    enough = (umi >= options.min_umi) & (positive >= (options.min_positive_cells if least is None else least))
     ligand = enough[..., index.sender, index.ligand]
     return np.asarray(ligand & enough[..., index.receiver[:, None], index.subunits].all(axis=-1))
 
@@ -207,8 +222,9 @@ def label_null(
     Complexes take their minimum anew each time, and every pair meets the floor that the observed pair had to meet.
     """
     null, seen = [], []
+    least = least_cells(x, masks, options)
     for umi, positive, total in permuted_sums(x, totals, masks, options.n_permutations, rng):
-        seen.append(above_floor(umi, positive, index, options))
+        seen.append(above_floor(umi, positive, index, options, least))
         null.append(strengths(population_means(umi, total, ambient), index))
     return np.concatenate(null), np.concatenate(seen)
 
@@ -254,7 +270,7 @@ def pair_null(
     width, n, m = options.n_matched_genes, options.n_matched_pairs, sample.masks.astype(np.float64)
     sums, total = weighted_sums(sample.x, sample.totals, m)
     positive, _ = weighted_sums((sample.x > 0).astype(np.float64), sample.totals, m)
-    enough = (sums >= options.min_umi) & (positive >= options.min_positive_cells)
+    enough = (sums >= options.min_umi) & (positive >= least_cells(sample.x, sample.masks, options))
     means = population_means(sums, total, sample.ambient_mean())
     overall = np.asarray(sample.x.sum(axis=0)).ravel() * (PER / max(sample.totals.sum(), 1.0))
     allowed = overall > 0
@@ -281,17 +297,13 @@ def pair_null(
     return null, seen
 
 
-def log2_standard_error(sample: Sample, index: Index, columns: Ints) -> Floats:
-    """(pairs,) standard error of log2 strength from the spread between cells (delta method for a ratio of sums).
+def mean_variances(sample: Sample, columns: Ints) -> tuple[Floats, Floats, Floats]:
+    """Means of populations, their variances from the spread between cells, and library sizes.
 
-    The limiting subunit is taken as known and sender and receiver as independent.
-
-    Parameters
-    ----------
-    index
-        Pairs, with gene positions into `columns`.
-    columns
-        Positions of those genes in the sample.
+    Returns
+    -------
+    (populations, genes) counts per 10,000 less the ambient part; (populations, genes) variance of that mean (delta
+    method for a ratio of sums; NaN with one cell); (populations,) summed library sizes.
     """
     from scipy.sparse import diags
 
@@ -308,7 +320,22 @@ def log2_standard_error(sample: Sample, index: Index, columns: Ints) -> Floats:
         * bessel[:, None]
         * np.divide(PER, total, out=np.zeros_like(total), where=total > 0)[:, None] ** 2
     )
-    means = population_means(sums, total, sample.ambient_mean()[columns])
+    return population_means(sums, total, sample.ambient_mean()[columns]), variance, total
+
+
+def log2_standard_error(sample: Sample, index: Index, columns: Ints) -> Floats:
+    """(pairs,) standard error of log2 strength from the spread between cells (delta method for a ratio of sums).
+
+    The limiting subunit is taken as known and sender and receiver as independent.
+
+    Parameters
+    ----------
+    index
+        Pairs, with gene positions into `columns`.
+    columns
+        Positions of those genes in the sample.
+    """
+    means, variance, _ = mean_variances(sample, columns)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = variance / means**2
     limiting = means[index.receiver[:, None], index.subunits].argmin(axis=1)

@@ -4,98 +4,56 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nicheloop import axes, io, stats
+from nicheloop import axes, chain, io, patients, stability, stats
+from nicheloop.circularity import circularity
+from nicheloop.coupling import Coupling, coupling_swap, stratum
 from nicheloop.errors import NotAssessable
-from nicheloop.loop import COVARIATES, NFKB, READOUTS, RETURN, STAT3, readouts, unanswered
+from nicheloop.loop import READOUTS, unanswered
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from nicheloop.config import Loop
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "Coupling", "circularity", "coupling_swap", "run_loop_cohort", "stratum", "summarise_loop", "verdict", "wording",
+]  # fmt: skip
 
 ASKED = ("tested", "ligand_not_detected", "receptor_not_detected", "ambient_not_exceeded")  # arm A had its cells
 NOT_PRIMARY = "not_primary_tumour"
+# label -> the row that is arm B; BH over axes within a label (CD44+/CD24- is the primary claim)
+RESPONSES = {"m_csc": "B", "aldh1a3": "B_aldh1a3"}
+# factor of the coupling swaps -> arm and column
+FACTORS = {
+    "niche": ("A", "niche_ligand"), "malignant": ("A", "response"), "csc_high": ("A", "response_high"),
+    "aldh1a3_high": ("A", "response_aldh1a3"), "sent_back": ("C", "niche_ligand"), "niche_response": ("C", "response"),
+}  # fmt: skip
+SWAPS = {
+    "forward": ("niche", "malignant"), "forward_high": ("niche", "csc_high"),
+    "forward_aldh1a3": ("niche", "aldh1a3_high"), "return": ("sent_back", "niche_response"),
+}  # fmt: skip
 PRESENT, ABSENT, UNKNOWN = "all three arms present", "not present", "not assessable"
 
 
-@dataclass(frozen=True)
-class Coupling:
-    """Mean product of two standardised factors over patients, against permuted pairings; NaN without a stratum."""
-
-    value: float
-    p: float
-    n: int
-    strata: str
-
-
-def coupling_swap(
-    ligand: Floats, response: Floats, strata: Sequence[str], *, min_stratum: int, n_swaps: int, seed: int
-) -> Coupling:
-    """Ask whether a patient's own ligand and response belong together more than swapped ones.
+def verdict(rows: pd.DataFrame, alpha: float, response: str = "B") -> dict[str, Any]:
+    """Combine the three arms of one patient and axis: intersection-union, or the arms that prevented an answer.
 
     Parameters
     ----------
-    ligand, response
-        (patients,) factors; a patient with NaN in either is left out.  The draws follow the patients' order: sort them.
-    strata
-        (patients,) subtype and data set, within which factors are standardised and pairings permuted; strata that begin
-        with ``unknown_`` are never swapped.
-    min_stratum, n_swaps, seed
-        Smallest stratum that takes part; permuted pairings.
-
-    Returns
-    -------
-    `Coupling`, one-sided (greater).
-
-    Notes
-    -----
-    What is swapped is coupling: the mean log strength itself is constant over all pairings and would have no power.
+    rows
+        ``loop_arms`` rows of one axis.
+    alpha
+        Level.
+    response
+        The row that is arm B: ``B`` (CD44+/CD24-) or ``B_aldh1a3``.
     """
-    ligand, response = np.asarray(ligand, dtype=float), np.asarray(response, dtype=float)
-    names = np.asarray(list(strata), dtype=object)
-    use = np.isfinite(ligand) & np.isfinite(response)
-    rng = np.random.default_rng(seed)
-    kept: list[tuple[Floats, Floats]] = []
-    said = []
-    for name in sorted(set(names[use])):
-        mine = use & (names == name)
-        n = int(mine.sum())
-        if str(name).startswith("unknown_"):
-            said.append(f"{name}: {n} (not swapped)")
-        elif n < min_stratum:
-            said.append(f"{name}: {n} (too small)")
-        else:
-            said.append(f"{name}: {n}")
-            kept.append((_standard(ligand[mine]), _standard(response[mine])))
-    text = "; ".join(said) or "no patient with both factors"
-    total = sum(len(a) for a, _ in kept)
-    if not kept:
-        return Coupling(np.nan, np.nan, 0, text)
-    value = sum(float(a @ b) for a, b in kept) / total
-    null = np.zeros(n_swaps)
-    for a, b in kept:
-        order = np.argsort(rng.random((n_swaps, len(b))), axis=1)
-        null += b[order] @ a
-    return Coupling(value, stats.permutation_p(value, null / total), total, text)
-
-
-def _standard(x: Floats) -> Floats:
-    sd = x.std()
-    return (x - x.mean()) / sd if sd > 0 else np.zeros_like(x)
-
-
-def verdict(rows: pd.DataFrame, alpha: float) -> dict[str, Any]:
-    """Combine the three arms of one patient and axis: intersection-union, or the arms that prevented an answer."""
-    by_arm: dict[str, Any] = {str(r["arm"]): r for r in rows.to_dict("records")}
+    found: dict[str, Any] = {str(r["arm"]): r for r in rows.to_dict("records")}
+    by_arm = {"A": found["A"], "B": found[response], "C": found["C"]}
     missing = [a for a in "ABC" if by_arm[a]["status"] != "tested"]
     p = {f"p_{a.lower()}": float(by_arm[a]["p"]) for a in "ABC"}
     if missing:
@@ -111,14 +69,6 @@ def verdict(rows: pd.DataFrame, alpha: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def stratum(record: dict[str, Any]) -> str:
-    """Subtype and data set of a patient; ``unknown_<column>`` where the sheet does not say."""
-    for column in ("subtype", "dataset"):
-        if not record.get(column):
-            return f"unknown_{column}"
-    return f"{record['subtype']} in {record['dataset']}"
-
-
 def wording(
     n_patients: int, n_assessable: int, n_asked: int, n_present: int, p: dict[str, float], q: float, options: Loop
 ) -> str:
@@ -130,7 +80,7 @@ def wording(
         Patients whose forward arm had enough cells, measurable or not: the trials of the binomial.
     p
         ``present`` (more patients with three arms than the level of the test gives by chance), ``forward`` and
-        ``return`` (coupling swaps); NaN where not done.
+        ``return`` (coupling swaps), and ``forward_high`` (to CSC-high cells) where it was asked; NaN where not done.
     q
         Benjamini-Hochberg over axes of the largest of the three.
     """
@@ -143,15 +93,18 @@ def wording(
     if n_asked > n_assessable:
         seen += f" ({n_asked} had the cells for it)"
     lacking = []
+    names = {"forward": "forward", "forward_high": "forward (to CSC-high cells)", "return": "return"}
     if not p["present"] < options.alpha:
         lacking.append(f"that is no more than the level of the test gives by chance (p {p['present']:.2g})")
-    for side in ("forward", "return"):
+    for side in (s for s in names if s in p):
         if np.isnan(p[side]):
             lacking.append(
-                f"the {side} coupling could not be swapped: no stratum of subtype and data set is large enough"
+                f"the {names[side]} coupling could not be swapped: no stratum of subtype and data set is large enough"
             )
         elif not p[side] < options.alpha:
-            lacking.append(f"the {side} coupling is not stronger than between swapped patients (p {p[side]:.2g})")
+            lacking.append(
+                f"the {names[side]} coupling is not stronger than between swapped patients (p {p[side]:.2g})"
+            )
     if not lacking and not q < options.alpha:
         lacking.append(f"after adjustment for the axes asked, q is {q:.2g}")
     if lacking:
@@ -162,7 +115,7 @@ def wording(
 def summarise_loop(
     loops: dict[str, pd.DataFrame], records: dict[str, dict[str, Any]], options: Loop, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Combine arms per patient and over the cohort.
+    """Combine arms per patient and over the cohort, for both labels of the response arm.
 
     Parameters
     ----------
@@ -174,71 +127,93 @@ def summarise_loop(
     Tables of the ``loop`` and ``loop_cohort`` contracts.
     """
     import pandas as pd
-    from scipy.stats import binom
 
-    patients = sorted(loops)
-    tables = {p: (loops[p] if len(loops[p]) else unanswered("not_run", "the sample gave no table")) for p in patients}
-    per_patient, cohort, evidence = [], [], []
+    names = sorted(loops)
+    tables = {p: (loops[p] if len(loops[p]) else unanswered("not_run", "the sample gave no table")) for p in names}
+    strata = [stratum(records[p]) for p in names]
+    per_patient, cohort = [], []
+    claims: dict[str, list[tuple[int, int, int, dict[str, float]]]] = {label: [] for label in RESPONSES}
     for axis in READOUTS:
+        found: dict[str, list[dict[str, Any]]] = {label: [] for label in RESPONSES}
+        factors: dict[str, list[float]] = {name: [] for name in FACTORS}
         n_asked = 0
-        found, factors = [], {"A": ([], []), "C": ([], [])}  # type: ignore[var-annotated]
-        for patient in patients:
-            rows = tables[patient]
-            rows = rows[rows["axis"] == axis]
+        for patient in names:
+            rows = tables[patient][tables[patient]["axis"] == axis]
             if rows.empty:
                 rows = unanswered("axis_missing", "the axis was not asked")
                 rows = rows[rows["axis"] == axis]
-            result = verdict(rows, options.alpha)
-            found.append(result)
-            n_asked += rows.loc[rows["arm"] == "A", "status"].iloc[0] in ASKED
+            by_arm = rows.set_index("arm")
+            n_asked += by_arm.at["A", "status"] in ASKED
+            for name, (arm, column) in FACTORS.items():
+                factors[name].append(by_arm.at[arm, column] if column in by_arm else np.nan)
+            for label, arm in RESPONSES.items():
+                answer = _not_asked(arm) if arm not in by_arm.index else verdict(rows, options.alpha, arm)
+                found[label].append(answer)
+            first, second = found["m_csc"][-1], found["aldh1a3"][-1]
             record = records[patient]
-            per_patient.append(
-                {
-                    "patient": patient,
-                    "sample": record["sample"],
-                    "subtype": record.get("subtype") or None,
-                    "axis": axis,
-                    **result,
-                }
-            )
-            for arm, (ligand, response) in factors.items():
-                row = rows[rows["arm"] == arm].iloc[0]
-                ligand.append(row["niche_ligand"])
-                response.append(row["response"])
-        strata = [stratum(records[p]) for p in patients]
+            per_patient.append({
+                "patient": patient, "sample": record["sample"], "subtype": record.get("subtype") or None, "axis": axis,
+                **first, "p_b_aldh1a3": second["p_b"], "p_aldh1a3": second["p"],
+                **{f"aldh1a3_{k}": second[k] for k in ("status", "verdict", "reason", "score")},
+            })  # fmt: skip
         swap = {
-            arm: coupling_swap(
-                np.array(a), np.array(b), strata, min_stratum=options.min_stratum, n_swaps=options.n_swaps, seed=seed
+            name: coupling_swap(
+                np.array(factors[ligand]), np.array(factors[response]), strata,
+                min_stratum=options.min_stratum, n_swaps=options.n_swaps, seed=seed,
             )
-            for arm, (a, b) in factors.items()
-        }
-        n_assessable = sum(r["verdict"] != UNKNOWN for r in found)
-        n_present = sum(r["verdict"] == PRESENT for r in found)
-        # An arm's p holds for "tested and significant": whoever had the cells is a trial, tested or not.
-        chance = float(binom.sf(n_present - 1, n_asked, options.alpha)) if n_assessable else np.nan
-        p = {"present": chance, "forward": swap["A"].p, "return": swap["C"].p}
-        evidence.append((n_assessable, n_asked, n_present, p))
-        status = (
-            "not_assessable"
-            if not n_assessable
-            else "ok"
-            if n_assessable >= options.min_patients
-            else "too_few_patients"
-        )
-        cohort.append({
-            "axis": axis, "n_patients": len(patients), "n_assessable": n_assessable, "n_present": n_present,
-            "status": status,
-            "coupling_forward": swap["A"].value, "p_forward": swap["A"].p,
-            "coupling_return": swap["C"].value, "p_return": swap["C"].p,
-            "strata": f"forward: {swap['A'].strata}. return: {swap['C'].strata}",
-        })  # fmt: skip
-    claims = [
-        max(p.values()) if n >= options.min_patients and not np.isnan(list(p.values())).any() else np.nan
-        for n, _, _, p in evidence
-    ]
-    for line, (n, asked, k, p), q in zip(cohort, evidence, stats.bh(claims), strict=True):
-        line["wording"] = wording(len(patients), n, asked, k, p, float(q), options)
+            for name, (ligand, response) in SWAPS.items()
+        }  # fmt: skip
+        line: dict[str, Any] = {
+            "axis": axis, "n_patients": len(names), "n_asked": n_asked,
+            "strata": f"forward: {swap['forward'].strata}. return: {swap['return'].strata}",
+        }  # fmt: skip
+        for name, one in swap.items():
+            line |= {f"coupling_{name}": one.value, f"p_{name}": one.p, f"n_swapped_{name}": one.n}
+        for label in RESPONSES:
+            prefix = "" if label == "m_csc" else f"{label}_"
+            summary, p = _claim(found[label], n_asked, options)
+            # the swap to CSC-high cells is asked where their level was measured at all
+            high = "forward_high" if label == "m_csc" else "forward_aldh1a3"
+            p |= {"forward": swap["forward"].p, "return": swap["return"].p}
+            if swap[high].n or np.isfinite(np.array(factors[SWAPS[high][1]], dtype=float)).any():
+                p["forward_high"] = swap[high].p
+            claims[label].append((summary["n_assessable"], n_asked, summary["n_present"], p))
+            line |= {f"{prefix}{k}": v for k, v in summary.items()}
+        rho = stability.detectable_rho(line["n_assessable"], options.alpha)
+        line |= {"detectable_rho": rho}
+        cohort.append(line)
+    for label, rows_of in claims.items():
+        prefix = "" if label == "m_csc" else f"{label}_"
+        largest = [
+            max(p.values()) if n >= options.min_patients and not np.isnan(list(p.values())).any() else np.nan
+            for n, _, _, p in rows_of
+        ]
+        for line, (n, asked, k, p), q in zip(cohort, rows_of, stats.bh(largest), strict=True):
+            line[f"{prefix}q"] = float(q)
+            line[f"{prefix}wording"] = wording(len(names), n, asked, k, p, float(q), options)
     return pd.DataFrame(per_patient), pd.DataFrame(cohort)
+
+
+def _not_asked(arm: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(("p_a", "p_b", "p_c", "p", "score"), np.nan)
+    return {"status": "not_asked", "verdict": UNKNOWN, "reason": f"arm {arm} was not asked", **nothing}
+
+
+def _claim(found: Sequence[dict[str, Any]], n_asked: int, options: Loop) -> tuple[dict[str, Any], dict[str, float]]:
+    """Patients with an answer and with all three arms, and the p of so many (an arm's p: tested and significant)."""
+    from scipy.stats import binom
+
+    n = sum(r["verdict"] != UNKNOWN for r in found)
+    k = sum(r["verdict"] == PRESENT for r in found)
+    # whoever had the cells is a trial, tested or not
+    chance = float(binom.sf(k - 1, n_asked, options.alpha)) if n else np.nan
+    low, high = stats.wilson(k, n, options.confidence)
+    status = "not_assessable" if not n else "ok" if n >= options.min_patients else "too_few_patients"
+    summary = {
+        "n_assessable": n, "n_present": k, "status": status, "present_low": low, "present_high": high,
+        "p_present": chance,
+    }  # fmt: skip
+    return summary, {"present": chance}
 
 
 def run_loop_cohort(
@@ -249,16 +224,24 @@ def run_loop_cohort(
     *,
     options: Loop,
     seed: int,
+    scores: Sequence[str | Path] | None = None,
+    chains: Sequence[str | Path] | None = None,
+    out_chains: str | Path | None = None,
 ) -> None:
-    """Write the loop of every patient and what may be said of the cohort."""
+    """Write the loop of every patient and what may be said of the cohort, and with `chains` the serial niche chain.
+
+    `scores` decide which sample speaks for a patient (`patients.assessable_cells`).
+    """
     from nicheloop.tables import empty
 
-    with io.stage_output(out_loop, "loop", stage="loop_cohort", also={"loop_cohort": out_cohort}) as result:
+    also = {"loop_cohort": out_cohort} | ({} if out_chains is None else {"chains": out_chains})
+    with io.stage_output(out_loop, "loop", stage="loop_cohort", also=also) as result:
         read = {r["sample"]: r for r in (io.read_json(path) for path in records)}
-        primary = axes.tumour_samples(list(read.values()), axes.assessable_cells(loops))
+        cells = patients.assessable_cells(scores) if scores else axes.assessable_cells(loops)
+        primary = axes.tumour_samples(list(read.values()), cells)
         tables = {io.read_status(path).sample: path for path in loops}
         chosen = {p: s for p, s in primary.items() if s in tables}
-        other = axes.not_primary(list(read.values()), axes.assessable_cells(loops))
+        other = axes.not_primary(list(read.values()), cells)
         result.summary = {"n_patients": len(chosen), NOT_PRIMARY: sorted(other)}
         left_out = {p: read[s] for p, s in other.items()}
         if not chosen:
@@ -271,6 +254,14 @@ def run_loop_cohort(
             options,
             seed,
         )
+        if chains:
+            levels = {io.read_status(path).sample: path for path in chains}
+            result.extra["chains"] = chain.summarise_chain(
+                {p: io.read_table(levels[s]) for p, s in chosen.items() if s in levels},
+                {p: read[s] for p, s in chosen.items()},
+                options,
+                seed,
+            )
         result.summary["verdicts"] = dict(Counter(result.table["verdict"]))
         result.table = _with_left_out(result.table, left_out)
 
@@ -285,60 +276,8 @@ def _with_left_out(table: pd.DataFrame, others: dict[str, dict[str, Any]]) -> pd
             "patient": patient, "sample": record["sample"], "subtype": record.get("subtype") or None,
             "status": NOT_PRIMARY, "verdict": UNKNOWN,
             "reason": f"no primary tumour sample; this one is {record['tissue']}",
-            **dict.fromkeys(("p_a", "p_b", "p_c", "p", "score"), np.nan),
+            **dict.fromkeys(("p_a", "p_b", "p_c", "p", "score", "p_b_aldh1a3", "p_aldh1a3", "aldh1a3_score"), np.nan),
         }  # fmt: skip
+        said |= {f"aldh1a3_{k}": said[k] for k in ("status", "verdict", "reason")}
         rows += [said | {"axis": axis} for axis in READOUTS]
     return pd.DataFrame(rows, columns=list(table.columns))
-
-
-# -------------------------------------------------------------------------------------------------------- circularity
-def circularity() -> pd.DataFrame:
-    """List the overlaps between the sets that are really used: CSC call, read-outs, axes, macrophage axes, covariates.
-
-    Returns
-    -------
-    One row per pair of sets: set_a, set_b, n_overlap, overlap (symbols joined by ';'), clean (they must not overlap)
-    and note.  Overlaps outside clean pairs are shown because they limit what may be read from them.
-    """
-    from itertools import combinations
-
-    import pandas as pd
-
-    from nicheloop import genes
-
-    sets = {name: set(s.genes) for name, s in genes.signatures().items()}
-    used: dict[str, set[str]] = {"CSC call": {"CD44", "CD24"}, "ALDH call": {"ALDH1A3"}}
-    axes = [a for a in genes.axes() if not a.decoy]
-    used["ligands"] = {g for a in axes for g in a.ligands}
-    used["receptors of the loop's axes"] = {
-        g for a in axes if a.id in (*READOUTS, *RETURN) for r in a.receptors for g in r
-    }
-    used["receptors of other axes"] = {
-        g for a in axes if a.id not in (*READOUTS, *RETURN) for r in a.receptors for g in r
-    }
-    for name in ("M1", "M2", "EMT_malignant", "LP_covariate", *COVARIATES, "monocyte", "macrophage"):
-        used[name] = sets[name]
-    used |= {name: set(members) for name, members in readouts().items()}
-    notes = {
-        frozenset(
-            {"CSC call", "receptors of other axes"}
-        ): "axes that share CD44 with the call are not among the loop's axes",
-        frozenset(
-            {"receptors of the loop's axes", "monocyte"}
-        ): "CCR2 helps to call monocytes: its detection there is expected",
-    }
-    covariate = {*COVARIATES, "monocyte", "macrophage", "receptors of other axes"}
-    apart = {"CSC call", "ALDH call", "ligands", "receptors of the loop's axes", "receptors of other axes"}
-    rows = []
-    for a, b in combinations(used, 2):
-        both = sorted(used[a] & used[b])
-        # clean: scored set against call or axis, and the two companions of the CSC call against the read-outs
-        scored = {STAT3, NFKB, "M1", "M2", "EMT_malignant", "LP_covariate"}
-        clean = (a in apart and b in scored) or (a in ("CSC call", "ALDH call") and b not in covariate)
-        clean = clean or {a, b} == {STAT3, NFKB}
-        clean = clean or ({a, b} & {STAT3, NFKB} != set() and {a, b} & {"EMT_malignant", "LP_covariate"} != set())
-        rows.append({
-            "set_a": a, "set_b": b, "n_overlap": len(both), "overlap": ";".join(both), "clean": clean,
-            "note": notes.get(frozenset({a, b}), ""),
-        })  # fmt: skip
-    return pd.DataFrame(rows)

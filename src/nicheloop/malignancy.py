@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import cnv, cnv_groups, genes, io
+from nicheloop import cnv, cnv_cells, cnv_checks, cnv_groups, cnv_neighbours, genes, io
 from nicheloop.cnv_reference import (
     NEVER_ASSUMED,
     NORMAL_POOL,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 LARGEST_LOG = 50.0  # log1p or log2 expression never reaches it; TPM always does
 DETECTABLE = {"1q": 1.0, "16q": -1.0}  # the commonest pair in breast cancer, in units of options.detectable_shift
-HER2_REGION, HER2_GENE = "17q12", "ERBB2"  # neighbours without the gene itself are no HER2 amplicon
 
 
 __all__ = ["Pool", "Reference", "assess", "choose_reference", "run_cnv_reference", "run_malignancy"]
@@ -97,6 +96,27 @@ def _lineage_background(
     return out
 
 
+def _neighbours(
+    x: sparse.csr_matrix, cells: Ints, by_name: Ints, options: Malignancy, seed: int
+) -> cnv_neighbours.Neighbourhood:
+    """Neighbours and small clusters of some cells, in the order of their ids; genes in the order of their names."""
+    return cnv_neighbours.neighbourhood(
+        x[cells][:, by_name], n_genes=options.neighbour_genes, n_components=options.neighbour_components,
+        k=options.n_neighbours, resolution=options.cluster_resolution, min_cells=options.min_group, seed=seed,
+    )  # fmt: skip
+
+
+def _noise(
+    x: sparse.csr_matrix, types: NDArray[np.object_], base: Floats, where: cnv.Layout, options: Malignancy
+) -> Floats:
+    """(cells,) noise of each profile from its two halves; the halves' own difference is taken off per type."""
+    differ = cnv.smooth(x, base, cnv.half(where, 0), options.lfc_clip)
+    differ -= cnv.smooth(x, base, cnv.half(where, 1), options.lfc_clip)
+    for name in np.unique(types.astype(str)):
+        differ[types == name] -= differ[types == name].mean(axis=0)
+    return cnv_cells.noise(differ)
+
+
 def assess(
     x: sparse.csr_matrix,
     cell_ids: NDArray[np.object_],
@@ -148,6 +168,7 @@ def assess(
         n_permutations=options.n_permutations, min_arm_genes=options.min_arm_genes, window=options.window,
         lineage_mads=options.lineage_mads, seed=seed, block=options.block_genes, pseudo=options.pseudo_expression,
         clip=options.arm_log2_clip, n_components=options.split_components,
+        half_weight=options.half_weight_expression,
     )  # fmt: skip
     if len(every.columns) < options.window * 2:
         raise NotAssessable(
@@ -161,16 +182,24 @@ def assess(
     profiles = _held_out(x, types, fold, reference, base, where, options)
     first = cnv.smooth(x[np.flatnonzero(epithelial)], base, cnv.half(where, 0), options.lfc_clip)
 
-    # groups of different copy number, and which of them follow chromosome arms more than any normal lineage does
+    # groups of different copy number, and which of them carry changes that no normal lineage shows
     cells = np.flatnonzero(epithelial)
     order = cells[np.argsort(cell_ids[cells].astype(str), kind="stable")]
+    by_name = np.argsort(positions.index.to_numpy(dtype=object).astype(str), kind="stable")
+    near = _neighbours(x, order, by_name, options, seed)
     rank = np.searchsorted(cells, order)
     background = _lineage_background(x, types, base, every, settings, options.min_group)
     need = max([options.min_coherence, *background.values()])
-    found = cnv_groups.split_groups(
-        x[order], profiles[order], first[rank], where, settings=settings, min_cells=options.min_group,
-        max_p=options.max_coherence_p,
-    )  # fmt: skip
+    joined = cnv_neighbours.join_atoms(
+        x[order], near.atoms, every, settings, options.max_coherence_p, options.min_coherence
+    )
+    found = []
+    for part in (np.flatnonzero(joined == k) for k in np.unique(joined)):
+        split = cnv_groups.split_groups(
+            x[order[part]], profiles[order[part]], first[rank[part]], where, settings=settings,
+            min_cells=options.min_group, max_p=options.max_coherence_p,
+        )  # fmt: skip
+        found += [part[g] for g in split]
     groups = [np.isin(np.arange(n_cells), order[g]) for g in found]
     means = [mean_of(x, g) for g in groups]
 
@@ -182,18 +211,11 @@ def assess(
         return all(t.p <= options.max_coherence_p for t in tests) and weakest.ratio >= need, weakest
 
     evidence = [follows_arms(m) for m in means]
-    aneuploid = [yes for yes, _ in evidence]
-    kinds = ["aneuploid" if yes else "unclear" for yes in aneuploid]
-    if any(aneuploid):
-        strongest = max((i for i, yes in enumerate(aneuploid) if yes), key=lambda i: evidence[i][1].ratio)
-        signal, size = cnv_groups.arm_means(means[strongest], base, every, settings)
-        for i, yes in enumerate(aneuploid):
-            if not yes:  # how much of the tumour's change does the group share?
-                share = float(
-                    (cnv_groups.arm_means(means[i], base, every, settings)[0] * signal * size).sum()
-                    / (signal**2 * size).sum()
-                )
-                kinds[i] = "diploid" if share < options.min_signal else "unclear"
+    kinds = cnv_groups.kinds_of_groups(
+        means, base, evidence, every, settings, need=need, max_p=options.max_coherence_p, min_signal=options.min_signal,
+        max_share=options.max_contrast_share,
+    )  # fmt: skip
+    aneuploid = [k == "aneuploid" for k in kinds]
     diploid = np.any(
         [g for g, k in zip(groups, kinds, strict=True) if k == "diploid"] or [np.zeros(n_cells, bool)], axis=0
     )
@@ -217,7 +239,12 @@ def assess(
     else:
         baseline, base_mean = "reference", base
 
-    clones = [g for g, k in zip(groups, kinds, strict=True) if k != "diploid"] if any(aneuploid) else []
+    kept = [i for i, k in enumerate(kinds) if k == "aneuploid"]
+    clones = cnv_groups.join_clones(
+        [groups[i] for i in kept], [means[i] for i in kept], base_mean, every, settings, options.max_coherence_p
+    )
+    if clones:  # a group that could not be judged is left to its single cells, unless it is large enough for a profile
+        clones += [g for g, k in zip(groups, kinds, strict=True) if k == "unclear"]
     if not clones:  # nothing to look for but the strongest cells
         differ = first - cnv.smooth(x[cells], base, cnv.half(where, 1), options.lfc_clip)
         strength = cnv.signal_to_noise(corrected[cells], differ - differ.mean(axis=0))
@@ -226,40 +253,58 @@ def assess(
         clones = [np.isin(np.arange(n_cells), cells[top])]
     correlations = np.array([cnv.correlation(corrected, g) for g in clones])
     amplitudes = np.array([cnv.amplitude(corrected, g) for g in clones])
-    nearest = correlations.argmax(axis=0)
+    likely = correlations.copy()  # which clone: a shallow cell alone cannot tell
+    likely[:, order] = (correlations[:, order] + cnv_neighbours.pooled(correlations[:, order].T, near.indices).T) / 2
+    nearest = likely.argmax(axis=0)
     correlation = correlations[nearest, np.arange(n_cells)]
     value = amplitudes[nearest, np.arange(n_cells)]
 
     cut_r, cut_v = cnv.cut_at(correlation[reference.null], options.max_reference_fpr), options.min_signal
     below = correlation <= cut_r
+    probability = np.full(n_cells, np.nan)
     if any(aneuploid):
         cut_v = max(cut_v, cnv.cut_at(value[reference.null], options.max_reference_fpr))
         below &= value < options.min_signal
+        level = _noise(x, types, base, where, options)
+        members = np.any(clones, axis=0)
+        spread = max(
+            cnv_cells.spread_of(value[reference.null], level[reference.null], 0.0),
+            cnv_cells.spread_of(value[members], level[members], 1.0),
+        )
+        odds = cnv_cells.log_odds(value, level, spread, options.min_signal)
+        rest = np.flatnonzero(~epithelial)
+        rest = rest[np.argsort(cell_ids[rest].astype(str), kind="stable")]
+        for part, alike in ((order, near), (rest, _neighbours(x, rest, by_name, options, seed))):
+            probability[part] = cnv_cells.posterior(
+                odds[part], alike, n_rounds=options.posterior_rounds, floor=options.neighbour_floor
+            )
     else:
         value = np.full(n_cells, np.nan)  # no tumour profile to be a share of
     above = (correlation > cut_r) & (value > cut_v)
-    passed = held_out_passes(correlation[reference.null], value[reference.null], options)
+    said = cnv_cells.verdict(above, below, probability, options.min_probability)
+    null_above = cnv_cells.held_out_passes(correlation[reference.null], value[reference.null], options)
+    passed = cnv_cells.verdict(null_above, ~null_above, probability[reference.null], options.min_probability).malignant
     call = np.where(epithelial, "unassigned", "not_epithelial").astype(object)
     status = np.where(epithelial, "metrics_disagree", "not_epithelial").astype(object)
     shift = {arm: sign * options.detectable_shift for arm, sign in DETECTABLE.items()}
     largest = int(np.argmax([g.sum() for g in groups]))
     detectable = any(aneuploid) or follows_arms(means[largest], shift)[0]
     if any(aneuploid):
-        call[epithelial & above], call[epithelial & below] = "malignant", "normal"
-        status[epithelial & (above | below)] = reference.rung
+        call[epithelial & said.malignant], call[epithelial & said.normal] = "malignant", "normal"
+        status[epithelial & (said.malignant | said.normal)] = reference.rung
     else:
         status[epithelial] = "not_callable"
         if normal is not None and detectable:  # compared with normal epithelium, and a change would have been seen
             call[epithelial & below], status[epithelial & below] = "normal", reference.rung
 
     malignant = call == "malignant"
-    clone = _number_clones(nearest, malignant, cell_ids)
+    clone = cnv_cells.number_clones(nearest, malignant, cell_ids)
     scored = epithelial | reference.null | caf
     value, correlation = np.where(scored, value, np.nan), np.where(scored, correlation, np.nan)
     out = Calls(call, status, value, correlation, clone, profiles, where, reference.null)
     n_null, false = int(reference.null.sum()), int(passed.sum())
     judged = any(aneuploid)  # nothing could be called malignant otherwise: no error rate to speak of
-    n_caf, caf_share = int(caf.sum()), float(above[caf].mean()) if caf.any() else np.nan
+    n_caf, caf_share = int(caf.sum()), float(said.malignant[caf].mean()) if caf.any() else np.nan
     out.summary = {
         "baseline": baseline,
         "callable": any(aneuploid) or (normal is not None and detectable),
@@ -283,113 +328,20 @@ def assess(
         "n_windows": len(where.start),
         "arm_checks": {},
         "her2": {},
+        "marker_loci": {},
     }
     for k in range(1, int(clone.max(initial=0)) + 1):
         mean = mean_of(x, clone == k)
-        out.summary["arm_checks"][f"clone_{k}"] = arm_checks(
+        out.summary["arm_checks"][f"clone_{k}"] = cnv_checks.arm_checks(
             mean, base_mean, every, positions, settings, options.min_arm_z
         )
-        out.summary["her2"][f"clone_{k}"] = her2_check(mean, (base_mean, base), positions, settings.pseudo, options)
-    return out
-
-
-def held_out_passes(correlation: Floats, value: Floats, options: Malignancy) -> Bools:
-    """Null cells that would be called malignant if the cuts were set without them.
-
-    The cuts of the call let at most ``max_reference_fpr`` of the null cells pass by construction, so counting the same
-    cells says nothing of fresh ones.  Each cell is held out of its own cuts instead; see `cnv.held_out_cuts`.  Of n
-    cells at least about 1 / n must be expected to pass one cut.
-
-    Parameters
-    ----------
-    correlation, value
-        (null cells,) both metrics; value is NaN where no group is aneuploid (no cell passes).
-    """
-    rate = options.max_reference_fpr
-    cut_v = np.maximum(options.min_signal, cnv.held_out_cuts(value, rate))
-    return np.asarray((correlation > cnv.held_out_cuts(correlation, rate)) & (value > cut_v))
-
-
-def _number_clones(nearest: Ints, malignant: Bools, cell_ids: NDArray[np.object_]) -> Ints:
-    """(cells,) clone of malignant cells, 1 = largest, ties by the first cell id; 0 for other cells."""
-    out = np.zeros(len(nearest), dtype=np.int64)
-    names = np.unique(nearest[malignant])
-    key = {k: (-int((malignant & (nearest == k)).sum()), min(cell_ids[malignant & (nearest == k)])) for k in names}
-    for number, k in enumerate(sorted(names, key=lambda k: key[k]), start=1):
-        out[malignant & (nearest == k)] = number
-    return out
-
-
-def arm_checks(
-    mean: Floats, base: Floats, where: cnv.Layout, positions: pd.DataFrame, settings: cnv_groups.Settings, min_z: float
-) -> list[dict[str, Any]]:
-    """Look for the changes expected in breast tumours.
-
-    Parameters
-    ----------
-    mean, base
-        (genes,) mean expression of the clone and of what it is compared with.
-
-    Returns
-    -------
-    One dict per region of `genes.cna_checks`: genes measured, mean clipped log2 difference, z against the spread of all
-    genes, what is seen (gain, loss, no_change, not_measurable) and whether that is the expected direction.
-    """
-    difference = cnv_groups.log_difference(mean[where.columns], base[where.columns], settings.pseudo)
-    difference = np.clip(difference, -settings.clip, settings.clip)
-    difference = difference - difference.mean()
-    spread = float(difference.std())
-    band = positions["band"].to_numpy(dtype=object)[where.columns].astype(str)
-    out = []
-    for check in genes.cna_checks():
-        here = where.arms == check["arm"]
-        if check["bands"]:
-            here &= np.array([any(b.startswith(p) for p in check["bands"]) for b in band])
-        n = int(here.sum())
-        value = float(difference[here].mean()) if n else np.nan
-        z = value * np.sqrt(n) / spread if n and spread > 0 else np.nan
-        seen = (
-            "not_measurable" if not np.isfinite(z) else "no_change" if abs(z) < min_z else "gain" if z > 0 else "loss"
+        out.summary["her2"][f"clone_{k}"] = cnv_checks.her2_check(
+            mean, (base_mean, base), positions, settings.pseudo, options
         )
-        out.append({"region": check["region"], "expected": check["direction"], "n_genes": n, "log2": value, "z": z,
-                    "seen": seen, "agrees": seen == check["direction"]})  # fmt: skip
+        out.summary["marker_loci"][f"clone_{k}"] = cnv_checks.marker_loci(
+            mean, base_mean, every, positions, settings, min_z=options.min_arm_z, n_genes=options.locus_genes
+        )
     return out
-
-
-def her2_check(
-    mean: Floats, bases: tuple[Floats, ...], positions: pd.DataFrame, pseudo: float, options: Malignancy
-) -> dict[str, Any]:
-    """HER2 amplicon by expression alone: genes well above every baseline, beyond the level of their arm.
-
-    Parameters
-    ----------
-    mean
-        (genes,) mean expression of the clone.
-    bases
-        (genes,) means it is compared with: a dozen normal cells are too noisy, the reference is another lineage.
-
-    Returns
-    -------
-    dict with the genes measured, those high, their excess, and ``amplified`` (None where too few were measured).
-    """
-    anchors: list[str] = next((c["anchor_genes"] for c in genes.cna_checks() if c["region"] == HER2_REGION), [])
-    row = {g: i for i, g in enumerate(positions.index)}
-    on_arm = positions["arm"].to_numpy() == "17q"
-    excess = np.full(len(mean), np.inf)
-    for base in bases:
-        with np.errstate(invalid="ignore"):
-            arm = on_arm & ((mean + base) / 2 >= options.min_mean_expression)
-        ratio = np.log2((mean + pseudo) / (base + pseudo))
-        excess = np.minimum(excess, ratio - (float(np.median(ratio[arm])) if arm.any() else 0.0))
-    measured = [g for g in genes.find(anchors, positions.index).present if np.isfinite(excess[row[g]])]
-    high = [g for g in measured if excess[row[g]] >= options.her2_log2_fold]
-    enough = len(measured) >= options.her2_min_genes and HER2_GENE in measured
-    return {
-        "measured": measured,
-        "high": high,
-        "log2": {g: float(excess[row[g]]) for g in measured},
-        "amplified": HER2_GENE in high and len(high) >= options.her2_min_genes if enough else None,
-    }
 
 
 def mean_profiles(calls: Calls, types: NDArray[np.object_]) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 # canonical word -> other words a sheet may use for it; anything else is refused when the sheet is read
@@ -73,3 +75,25 @@ def primary_samples(records: list[dict[str, Any]], n_assessable: dict[str, int])
         if patient not in best or key < best[patient]:
             best[patient] = key
     return {patient: key[2] for patient, key in best.items()}
+
+
+def assessable_cells(scores: Sequence[str | Path]) -> dict[str, int]:
+    """Sample -> cells by which its patient's sample is chosen: malignant ones first, all scored cells to break ties.
+
+    One rule for every cohort table, so that no two of them speak of different samples of a patient.
+
+    Parameters
+    ----------
+    scores
+        ``scores.parquet`` of every sample; an empty one counts no cell.
+    """
+    from nicheloop import io
+
+    out = {}
+    for path in scores:
+        cells = io.read_table(path, columns=["cell_id", "compartment"])
+        # the name is in the status; a table without one names its sample in every cell
+        sample = io.read_status(path).sample or str(next(iter(cells["cell_id"]), "")).rsplit(":", 1)[0]
+        # lexicographic: no sample has ten million cells
+        out[sample] = int((cells["compartment"] == "malignant").sum()) * 10_000_000 + len(cells)
+    return out

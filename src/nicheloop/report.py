@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nicheloop import __version__, io
+from nicheloop.provenance import describe
 from nicheloop.report_cells import (
     annotation_chapter,
     composition_chapter,
@@ -31,28 +32,6 @@ if TYPE_CHECKING:
     from nicheloop.config import Config
     from nicheloop.config import Report as Options
 
-PACKAGES = (
-    "anndata",
-    "gseapy",
-    "harmonypy",
-    "h5py",
-    "igraph",
-    "infercnvpy",
-    "jinja2",
-    "leidenalg",
-    "matplotlib",
-    "numpy",
-    "pandas",
-    "pandera",
-    "pyarrow",
-    "pydantic",
-    "pydeseq2",
-    "scanpy",
-    "scikit-learn",
-    "scipy",
-    "snakemake",
-    "umap-learn",
-)
 CHAPTERS: tuple[tuple[str, Callable[[Data, Page], list[Block]]], ...] = (
     ("Quality", quality_chapter),
     ("Map", map_chapter),
@@ -70,38 +49,6 @@ CHAPTERS: tuple[tuple[str, Callable[[Data, Page], list[Block]]], ...] = (
     ("Limitations", limitations_chapter),
     ("Methods", methods_chapter),
 )
-
-
-def provenance(config: Config, results: Path) -> dict[str, Any]:
-    """Versions, configuration, seed, checksums of shipped resources and names of the inputs; no date, no platform."""
-    import hashlib
-    import sys
-    from importlib import metadata
-
-    def version(package: str) -> str | None:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return None
-
-    checksums: dict[str, str] = {}
-    for folder in (Path(__file__).parent / "resources", Path(__file__).resolve().parents[2] / "resources"):
-        if folder.is_dir():
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
-                    checksums.setdefault(
-                        path.relative_to(folder).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
-                    )
-            break
-    return {
-        "nicheloop": __version__,
-        "python": ".".join(str(v) for v in sys.version_info[:3]),
-        "packages": {p: version(p) for p in PACKAGES},
-        "seed": config.seed,
-        "sample_sheet": Path(config.samples).name,
-        "config": config.model_dump(mode="json"),
-        "resources_sha256": checksums,
-    }
 
 
 def provenance_chapter(d: Data, page: Page, record: dict[str, Any]) -> list[Block]:
@@ -179,14 +126,14 @@ def render_page(title: str, lead: str, chapters: Sequence[Chapter]) -> str:
 
 
 def run_report(results: str | Path, out: str | Path, *, options: Options, config: Config) -> None:
-    """Write the report; its figures, full tables and ``provenance.json`` go into the results folder.
+    """Write the report; its figures and full tables go into the results folder.
 
     Reads everything below the results folder; a table that is missing or empty leads to a sentence that says so.  The
     same tables and configuration give the same bytes.
     """
     results, out = Path(results), Path(out)
     data, page = Data(results, config), Page(results)
-    record = provenance(config, results)
+    record = describe(config)
     chapters = [Chapter("Summary", summary_chapter(data))]
     for title, make in CHAPTERS:
         if make is truth_chapter and not (results / "demo" / "truth_cells.tsv.gz").exists():
@@ -197,5 +144,4 @@ def run_report(results: str | Path, out: str | Path, *, options: Options, config
         "Cancer stem cells, macrophages and their cytokine loop in breast-tumour single-cell RNA-seq: per patient, "
         "with uncertainty, and with what could not be assessed."
     )
-    io.write_json(results / "provenance.json", record)
     io.write_text(out, render_page(options.title, lead, chapters))

@@ -45,6 +45,7 @@ STATUS_WORDS: dict[str, str] = {
     "two_lineages": "The cell shows markers of two lineages (often a doublet); it stays unresolved.",
     "ambient": "The evidence is no more than ambient RNA; the cell stays unresolved.",
     "from_input": "The type was taken from the input.",
+    "label_not_understood": "The annotation of the input names no known type; the computed type is used.",
     # ambient
     "too_few_marker_counts": "Too few counts of the marker genes to estimate contamination.",
     "ambient_not_estimated": "The contamination by ambient RNA could not be estimated in this sample.",
@@ -170,6 +171,7 @@ SHORT_WORDS = {
     "pooled_same_chemistry": "pooled, same chemistry",
     "reference_other_chemistry": "another chemistry",
     "not_run": "not run",
+    "failed": "failed",
 }
 
 

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from nicheloop import inputs, patients
+from nicheloop import datasets, inputs, patients
 from nicheloop.errors import UserError
 from nicheloop.inputs import FORMATS
 
@@ -90,6 +91,14 @@ def _problems(where: str, row: dict[str, Any], seen: dict[str, str], paths: dict
         seen.setdefault(sample.lower(), where)
     if path is None:
         yield f"{where}: column 'path' is empty (sample {sample!r})."
+    elif datasets.URL.match(path):
+        try:
+            row |= datasets.url_row(row)
+        except UserError as err:
+            yield f"{where}: {err}"
+        if path in paths:
+            yield f"{where}: {path} stands already at {paths[path]}. One path is one sample."
+        paths.setdefault(path, where)
     else:
         for problem in _path_problems(path):
             remedy = f" (sample {sample!r}). Paths are relative to the sheet's folder." if "exist" in problem else ""
@@ -114,12 +123,14 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
     Parameters
     ----------
     path
-        TSV or CSV with a header.  Required columns: ``sample``, ``path``.
+        TSV or CSV with a header.  Required columns: ``sample``, ``path`` (a file, a folder, or an
+        http(s) or file address).
 
     Returns
     -------
     One dict per sample with every column of `KNOWN` (None means unknown; ``patient`` defaults to ``sample``; ``tissue``
-    is a word of ``patients.TISSUES``) and ``extra``, a dict of the further columns.
+    is a word of ``patients.TISSUES``), ``extra``, a dict of the further columns, and for an address ``source`` (see
+    `datasets.row`).
 
     Raises
     ------
@@ -151,7 +162,7 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
         line = dict(zip(header, fields, strict=False))
         row: dict[str, Any] = {c: _value(line.get(c)) for c in KNOWN}
         row["extra"] = {c: _value(line.get(c)) for c in header if c and c not in KNOWN}
-        if row["path"] is not None:
+        if row["path"] is not None and not datasets.URL.match(row["path"]):
             row["path"] = str((path.parent / Path(row["path"]).expanduser()).resolve())
         problems += _problems(f"{path}, line {number}", row, seen, paths)
         row["patient"] = row["patient"] or row["sample"]
@@ -164,21 +175,23 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _stem(name: str) -> str:
-    for ending in (".gz", *inputs.HDF5_SUFFIXES, *inputs.DENSE_SUFFIXES, ".mtx"):
+    for ending in (".gz", *inputs.HDF5_SUFFIXES, *inputs.DENSE_SUFFIXES, ".mtx", ".tar", ".tgz", ".zip"):
         name = name.removesuffix(ending)
     return name
 
 
 def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
-    """Rows (sample, path) for files or folders given on the command line; names come from the file names.
+    """Rows (sample, path) for files, folders or addresses given on the command line; names come from the file names.
 
     Raises
     ------
     UserError
         If a path does not exist, cannot be used, or stands twice.
     """
-    found = [Path(p).expanduser() for p in paths]
-    problems: list[str] = []
+    words = [str(p) for p in paths]
+    urls = [w for w in words if datasets.URL.match(w)]
+    found = [Path(w).expanduser() for w in words if not datasets.URL.match(w)]
+    problems = [f"{u}: is given twice. One path is one sample." for u in dict.fromkeys(urls) if urls.count(u) > 1]
     given: dict[str, Path] = {}
     for path in found:
         resolved = path.resolve()
@@ -194,8 +207,10 @@ def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
         raise UserError(problems)
     rows: list[dict[str, str]] = []
     taken: set[str] = set()
-    for path in found:
-        folder, stem = path.resolve().parent, _stem(path.resolve().name)
+    for word in words:
+        address = bool(datasets.URL.match(word))
+        path = Path(urlsplit(word).path) if address else Path(word).expanduser().resolve()
+        folder, stem = path.parent, _stem(path.name)
         while stem in GENERIC and folder.name:
             folder, stem = folder.parent, folder.name
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-") or "sample"
@@ -205,5 +220,5 @@ def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
         while name.lower() in taken:
             name, n = f"{stem}_{n}", n + 1
         taken.add(name.lower())
-        rows.append({"sample": name, "path": str(path.resolve())})
+        rows.append({"sample": name, "path": word if address else str(path)})
     return rows

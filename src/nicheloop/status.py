@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nicheloop import io, tables
+from nicheloop.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +86,8 @@ def table_statuses(results: Path, sample: str) -> list[io.Status]:
         path = results / contract.path.format(sample=sample)
         if path.suffix == ".tsv":
             continue  # gathered tables carry a status in every row; some are written after this stage
+        if contract.optional and not path.exists():
+            continue
         if not path.exists():
             value = io.Status(name, sample, "not_run", f"{path.name} was not written")
         else:
@@ -109,11 +112,36 @@ def ingest_status(record: dict[str, Any] | None, sample: str) -> io.Status:
     return io.Status("ingest", sample, str(record["status"]), str(record.get("reason") or ""), figures)
 
 
-def run_status(results: str | Path, samples: list[str], out: str | Path) -> None:
+NEEDED = ("ingest", "qc")  # a sample that fails here cannot be processed; later statuses are findings
+
+
+def _refuse(sample: str, stage: str, status: str, reason: str) -> str:
+    return (
+        f"strict: sample {sample} cannot be processed ({stage}: {status}): {reason} Mend it, take it out of the sample "
+        "sheet, or set 'strict: false' to go on without it."
+    )
+
+
+def require_ok(path: Path) -> None:
+    """Raise `UserError` if the record (ingest.json) or table of a sample says that it cannot be processed."""
+    if path.suffix == ".json":
+        found = ingest_status(io.read_json(path), str(io.read_json(path)["sample"]))
+    else:
+        found = io.read_status(path)
+    if not found.ok:
+        raise UserError(_refuse(found.sample, found.stage, found.status, found.reason))
+
+
+def run_status(results: str | Path, samples: list[str], out: str | Path, *, strict: bool = False) -> None:
     """Gather the statuses of all stages and samples.
 
     Writes the tables ``status`` (to `out`), ``samples`` and ``composition`` beside it, and ``samples/<s>/status.json``.
     A table that is not there is the status ``not_run``, never an error.
+
+    Raises
+    ------
+    UserError
+        With `strict`, naming every sample whose counts could not be read or of which no cell was kept.
     """
     import pandas as pd
 
@@ -146,6 +174,9 @@ def run_status(results: str | Path, samples: list[str], out: str | Path) -> None
         )
         rows += mine
     rows += table_statuses(results, "cohort")
+    if strict and (bad := [s for s in rows if s.stage in NEEDED and not s.ok]):
+        first = {s.sample: s for s in reversed(bad)}
+        raise UserError([_refuse(s.sample, s.stage, s.status, s.reason) for s in reversed(first.values())])
     frame = pd.DataFrame(
         [(s.stage, s.sample, s.status, s.reason, json.dumps(io._plain(s.summary), sort_keys=True)) for s in rows],
         columns=["stage", "sample", "status", "reason", "summary"],

@@ -29,6 +29,8 @@ AXIS_STATUSES = (
     "platelet_contamination", "ambient_not_exceeded", "no_counts",
 )  # fmt: skip
 
+SCREEN_STATUSES = ("tested", "gene_absent_from_reference", "too_few_cells", "below_threshold", "single_type")
+
 Kind = Literal["str", "int", "float", "bool"]
 DTYPES = {"str": "string", "int": "Int64", "float": "float64", "bool": "boolean"}
 
@@ -61,6 +63,7 @@ class Contract:
     what: str
     key: tuple[str, ...]
     columns: tuple[Column, ...] = field(default=())
+    optional: bool = False  # written only where the configuration asks for it
 
 
 CELL = Column("cell_id", "str", "<sample>:<barcode>")
@@ -76,9 +79,9 @@ def _prob(name: str, what: str, na: str = "") -> Column:
 CONTRACTS: dict[str, Contract] = {}
 
 
-def declare(name: str, path: str, what: str, key: Iterable[str], *columns: Column) -> None:
+def declare(name: str, path: str, what: str, key: Iterable[str], *columns: Column, optional: bool = False) -> None:
     """Add one contract to the registry."""
-    CONTRACTS[name] = Contract(name, path, what, tuple(key), columns)
+    CONTRACTS[name] = Contract(name, path, what, tuple(key), columns, optional)
 
 
 # ---------------------------------------------------------------------------------------------------- per sample
@@ -222,14 +225,65 @@ declare(
     _prob("p_label", "permutation of type labels within the sample, the floor applied in each; calibrated for 'tested and "
           "significant', not among tested rows", "not tested"),
     _prob("p_pair", "expression-matched gene pairs", "not tested"),
-    _prob("p", "the larger of the two", "not tested"),
+    _prob("p_decoy", "measurable secreted x membrane pairs without a recorded interaction, between the same populations",
+          "not tested, or the matrix holds too few secreted and membrane genes; 1 where too few are measurable"),
+    _prob("p", "the largest of the three", "not tested"),
     _prob("q", "Benjamini-Hochberg over the rows of the sample that could have been tested (others of them with p = 1), within "
           "claims, positive controls or decoys", "not tested"),
+    _prob("q_usual", "the same from p_label and p_pair alone: specific to its types, as unrelated proteins are as well", "not tested"),
+    Column("specificity", "float", "log2 of ligand in senders and receptor in receivers over the other types, every type counting "
+           "once; 0: no more than elsewhere", "log2 fold", "not tested, or no other type with enough cells"),
+    Column("specificity_se", "float", "its standard error from the spread between cells", "log2", "as specificity", low=0),
+    Column("matched_status", "str", "status once more at matched_cells cells of matched_depth counts on both sides", na="not tested",
+           allowed=("tested", "too_few_cells", "ligand_not_detected", "receptor_not_detected")),
+    Column("matched_log2_strength", "float", "log2 strength there", "log2 counts per 10,000", "not tested there"),
+    Column("matched_log2_se", "float", "its standard error", "log2", "not tested there", low=0),
+)  # fmt: skip
+declare(
+    "decoy_pairs", "samples/{sample}/decoys.parquet", "expressed secreted x membrane pairs without a recorded interaction, tested",
+    ["ligand", "receptor", "sender", "receiver"],
+    Column("ligand", "str", "secreted gene"),
+    Column("receptor", "str", "membrane gene"),
+    Column("sender", "str", "sending cell type"),
+    Column("receiver", "str", "receiving cell type"),
+    Column("strength", "float", "as in the crosstalk table", "counts per 10,000", low=0),
+    _prob("p_label", "permutation of type labels"),
+    _prob("p_pair", "expression-matched gene pairs"),
+    _prob("p_decoy", "other secreted x membrane pairs between the same populations", "too few such genes"),
+    _prob("p_usual", "the larger of p_label and p_pair: what these two alone would say"),
+    _prob("p", "the largest of the three, by which axes are judged"),
+)  # fmt: skip
+declare(
+    "screen", "samples/{sample}/screen.parquet", "every pair of a resource between every two cell types (only with screen.resource)",
+    ["ligand", "receptor", "sender", "receiver"],
+    Column("ligand", "str", "ligand of the resource; subunits of a complex joined by '_'"),
+    Column("receptor", "str", "receptor of the resource, likewise"),
+    Column("sender", "str", "cell type of the ligand"),
+    Column("receiver", "str", "cell type of the receptor"),
+    Column("status", "str", "tested, or what prevented it", allowed=SCREEN_STATUSES),
+    Column("obstacle", "str", "the absent gene, the type with too few cells, the only type, or the side below the threshold (ligand, receptor, both)",
+           na="tested"),
+    Column("n_sender", "int", "cells of the sender", "cells", low=0),
+    Column("n_receiver", "int", "cells of the receiver", "cells", low=0),
+    Column("ligand_fraction", "float", "senders with the least detected subunit of the ligand", "fraction", "gene absent or too few cells",
+           low=0, high=1),
+    Column("receptor_fraction", "float", "receivers with the least detected subunit of the receptor", "fraction",
+           "gene absent or too few cells", low=0, high=1),
+    Column("ligand_mean", "float", "mean of the least expressed subunit in senders (strength: less ambient, 0 below the floor)",
+           "cellphonedb: log1p counts per 10,000; strength: counts per 10,000", "gene absent or too few cells", low=0),
+    Column("receptor_mean", "float", "the same of the receptor in receivers", "as ligand_mean", "gene absent or too few cells", low=0),
+    Column("score", "float", "cellphonedb: mean of the two means; strength: their geometric mean", "as ligand_mean", "not tested", low=0),
+    Column("n_extreme", "int", "permutations of the type labels that reach the score", "permutations", "not tested", low=0),
+    _prob("p", "(n_extreme + 1) / (permutations + 1)", "not tested"),
+    _prob("p_upper", "exact upper bound of the p that infinitely many permutations would give", "not tested"),
+    _prob("q", "Benjamini-Hochberg over the tested rows of the sample", "not tested"),
+    optional=True,
 )  # fmt: skip
 declare(
     "loop_arms", "samples/{sample}/loop.parquet", "the three arms of the loop", ["axis", "arm"],
     Column("axis", "str", "axis of the forward arm"),
-    Column("arm", "str", "A forward, B response, C return", allowed=("A", "B", "C")),
+    Column("arm", "str", "A forward, B response of CD44+/CD24- cells, C return; B_aldh1a3: response of ALDH1A3-high cells, the second "
+           "label", allowed=("A", "B", "C", "B_aldh1a3")),
     Column("what", "str", "sender, receiver and genes that were tested"),
     Column("status", "str", "tested, or what prevented it"),
     Column("reason", "str", "the status in words, with numbers"),
@@ -237,17 +291,45 @@ declare(
     Column("effect_low", "float", "lower end of the interval", "as effect", "not tested"),
     Column("effect_high", "float", "upper end of the interval", "as effect", "not tested"),
     Column("z", "float", "against the arm's null; never compared between patients", "z", "not tested"),
-    _prob("p", "against the arm's null (the larger one where there are two)", "not tested"),
+    _prob("p", "A, C: the larger of p_label and p_pair; B: the largest of p_raw, p_stress, p_ifn and p_adjusted", "not tested"),
+    _prob("p_label", "permutation of type labels", "not tested or arm B"),
+    _prob("p_pair", "expression-matched gene pairs", "not tested or arm B"),
+    _prob("p_decoy", "strongest pair against secreted x membrane pairs without a recorded interaction; shown, not part of p",
+          "not tested, arm B, or too few such genes in the matrix"),
+    Column("effect_stress", "float", "arm B adjusted for stress and library size", "z", "not tested, not arm B or not measurable"),
+    Column("effect_ifn", "float", "arm B adjusted for interferon and library size", "z", "not tested, not arm B or not measurable"),
     Column("effect_adjusted", "float", "arm B adjusted for stress, interferon and library size", "z", "not tested or not arm B"),
+    _prob("p_raw", "arm B within clone and depth strata", "not tested or not arm B"),
+    _prob("p_stress", "arm B adjusted for stress and library size", "as effect_stress"),
+    _prob("p_ifn", "arm B adjusted for interferon and library size", "as effect_ifn"),
+    _prob("p_adjusted", "arm B adjusted for stress, interferon and library size", "not tested or not arm B"),
     Column("niche_ligand", "float", "factor for the coupling swap: log ligand of the niche (A), log return ligand of malignant cells (C)",
            "log counts per 10,000", "not measurable"),
     Column("response", "float", "factor for the coupling swap: level of the read-out, mean over its genes of log2(1 + pseudobulk "
            "counts per 10,000), in malignant cells (A), in receiving niche cells (C)", "log2 counts per 10,000",
            "too few cells or genes"),
+    Column("response_high", "float", "the same in CSC-high (CD44+/CD24-) malignant cells", "log2 counts per 10,000",
+           "too few cells or genes, or not arm A"),
+    Column("response_aldh1a3", "float", "the same in ALDH1A3-high malignant cells", "log2 counts per 10,000",
+           "too few cells or genes, or not arm A"),
+)  # fmt: skip
+declare(
+    "chain", "samples/{sample}/chain.parquet", "levels of the serial niche chain IL1B (TAM), IL1R1 (CAF), IL6 (CAF)", ["step"],
+    Column("step", "str", "ligand, receptor or response", allowed=("ligand", "receptor", "response")),
+    GENE,
+    Column("population", "str", "cells in which it is measured"),
+    Column("status", "str", "measured, or what prevented it"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_cells", "int", "cells", "cells", low=0),
+    Column("umi", "float", "counts", "UMI", "not measured", low=0),
+    Column("fraction", "float", "cells with a count", "fraction", "not measured or no cells", low=0, high=1),
+    Column("upper", "float", "upper confidence bound of that fraction", "fraction", "not measured or no cells", low=0, high=1),
+    Column("ambient_umi", "float", "counts expected from ambient RNA", "UMI", "not measured or not estimated", low=0),
+    Column("level", "float", "log2(1 + ambient-corrected counts per 10,000); 0: not seen", "log2 counts per 10,000", "not measured", low=0),
 )  # fmt: skip
 declare(
     "pseudobulk", "samples/{sample}/pseudobulk.parquet", "summed counts of the contrasted states", ["state", "gene"],
-    Column("contrast", "str", "m_csc or tam_m2"),
+    Column("contrast", "str", "m_csc, aldh1a3 or tam_m2"),
     Column("state", "str", "high or low side of the contrast, as <contrast>_<side>"),
     Column("n_cells", "int", "cells summed", "cells", low=1),
     GENE,
@@ -283,11 +365,11 @@ declare(
     Column("cluster", "str", "leiden cluster"),
     Column("cell_type", "str", "major type", allowed=MAJOR_TYPES),
     Column("cell_type_minor", "str", "minor type where the evidence supports one, else the major type"),
-    _prob("confidence", "posterior of the winning type"),
+    _prob("confidence", "posterior of the type given (of the best one where unresolved)"),
     Column("margin", "float", "winning minus second posterior", "probability", low=0, high=1),
     Column("runner_up", "str", "second best type"),
-    Column("cell_type_reason", "str", "why unresolved; 'ok' otherwise", allowed=(
-        "ok", "low_evidence", "two_lineages", "ambient", "no_cells", "from_input")),
+    Column("cell_type_reason", "str", "why unresolved, or where the type comes from; 'ok' otherwise", allowed=(
+        "ok", "low_evidence", "two_lineages", "ambient", "no_cells", "from_input", "label_not_understood")),
     Column("platelet", "bool", "platelet-contaminated barcode: any two platelet genes"),
     Column("cycling", "bool", "state: cycling score z above 2"),
     Column("cell_type_input", "str", "annotation found in the input", na="none in the input"),
@@ -393,15 +475,103 @@ declare(
     Column("receiver", "str", "receiving cell type"),
     Column("n_patients", "int", "patients", "patients", low=0),
     Column("n_assessable", "int", "patients in whom it was tested", "patients", low=0),
-    Column("n_significant", "int", "of them with q below alpha", "patients", low=0),
+    Column("n_significant", "int", "of them with q below alpha (labels, matched pairs and decoys)", "patients", low=0),
+    Column("n_significant_usual", "int", "of them with q_usual below alpha (labels and matched pairs alone)", "patients", low=0),
     Column("status", "str", "ok, too_few_patients, or the commonest obstacle"),
     Column("reason", "str", "the status in words: how many patients with which obstacle"),
     Column("effect", "float", "random-effects mean of log2 strength: a level; 0 has no meaning", "log2 counts per 10,000",
            "fewer than two assessable patients"),
     Column("effect_low", "float", "lower end of its interval", "log2 counts per 10,000", "fewer than two assessable patients"),
     Column("effect_high", "float", "upper end", "log2 counts per 10,000", "fewer than two assessable patients"),
+    Column("effect_loo_low", "float", "smallest mean when one patient is left out", "log2 counts per 10,000", "fewer than three"),
+    Column("effect_loo_high", "float", "largest", "log2 counts per 10,000", "fewer than three"),
+    Column("specificity", "float", "random-effects mean of the balanced specificity; 0: no more than in other types", "log2 fold",
+           "fewer than two patients with one"),
+    Column("specificity_low", "float", "lower end of its interval", "log2 fold", "as specificity"),
+    Column("specificity_high", "float", "upper end", "log2 fold", "as specificity"),
+    Column("specificity_loo_low", "float", "smallest mean when one patient is left out", "log2 fold", "fewer than three"),
+    Column("specificity_loo_high", "float", "largest", "log2 fold", "fewer than three"),
+    Column("sign_changes", "int", "patients without whom the sign of the specificity would change", "patients", "fewer than three", low=0),
+    Column("i2", "float", "share of the spread of strength that is between patients", "fraction", "fewer than two", low=0, high=1),
+    Column("detectable_specificity", "float", "smallest specificity that this cohort's interval would tell from 0 with 80 % power",
+           "log2 fold", "as specificity", low=0),
+    Column("detectable_rho", "float", "smallest correlation found with 80 % power in the assessable patients", "-",
+           "fewer than four", low=0, high=1),
+    Column("n_matched", "int", "patients in whom it is tested at equal cells and depth", "patients", low=0),
+    Column("effect_matched", "float", "mean log2 strength at equal cells and depth", "log2 counts per 10,000", "fewer than two"),
+    Column("effect_matched_low", "float", "lower end of its interval", "log2 counts per 10,000", "fewer than two"),
+    Column("effect_matched_high", "float", "upper end", "log2 counts per 10,000", "fewer than two"),
+    Column("power", "str", "what this number of patients could show, in words"),
     Column("max_upper_ligand", "float", "largest upper bound of the ligand's fraction where it was not detected", "fraction", "detected everywhere or never measurable", low=0, high=1),
     Column("max_upper_receptor", "float", "the same for the receptor", "fraction", "detected everywhere or never measurable", low=0, high=1),
+)  # fmt: skip
+declare(
+    "axis_subtypes", "cohort/axis_subtypes.tsv", "axes by subtype of the tumour", ["axis", "sender", "receiver", "subtype"],
+    Column("axis", "str", "axis"),
+    Column("sender", "str", "sending cell type"),
+    Column("receiver", "str", "receiving cell type"),
+    Column("subtype", "str", "subtype of the sheet; unknown_subtype where it does not say"),
+    Column("n_patients", "int", "patients of the subtype", "patients", low=0),
+    Column("n_assessable", "int", "of them with a tested pair", "patients", low=0),
+    Column("n_significant", "int", "of them with q below alpha", "patients", low=0),
+    Column("effect", "float", "random-effects mean of log2 strength", "log2 counts per 10,000", "fewer than two assessable"),
+    Column("effect_low", "float", "lower end of its interval", "log2 counts per 10,000", "fewer than two assessable"),
+    Column("effect_high", "float", "upper end", "log2 counts per 10,000", "fewer than two assessable"),
+    Column("specificity", "float", "random-effects mean of the balanced specificity", "log2 fold", "fewer than two assessable"),
+    Column("specificity_low", "float", "lower end of its interval", "log2 fold", "fewer than two assessable"),
+    Column("specificity_high", "float", "upper end", "log2 fold", "fewer than two assessable"),
+)  # fmt: skip
+declare(
+    "axis_controls", "cohort/axis_controls.tsv", "positive controls: positive where their cells exist?",
+    ["control", "receptor", "sender", "receiver"],
+    Column("control", "str", "control, as ligand-receptor"),
+    Column("axis", "str", "axis it is taken from"),
+    Column("ligand", "str", "ligand gene"),
+    Column("receptor", "str", "receptor; subunits joined by '+'"),
+    Column("sender", "str", "sending cell type"),
+    Column("receiver", "str", "receiving cell type"),
+    Column("n_patients", "int", "patients", "patients", low=0),
+    Column("n_with_cells", "int", "of them with enough cells on both sides and the genes in the reference", "patients", low=0),
+    Column("n_tested", "int", "of them with a tested pair", "patients", low=0),
+    Column("n_significant", "int", "of them with p at most alpha", "patients", low=0),
+    _prob("p", "binomial: so many significant if each had the level's chance, all patients with cells counted", "none with cells"),
+    Column("verdict", "str", "positive, not positive, or not assessable", allowed=("positive", "not positive", "not assessable")),
+    Column("reason", "str", "in words, with what prevented the others"),
+)  # fmt: skip
+declare(
+    "decoys", "cohort/decoys.tsv", "matched decoys: how many are significant, per patient and over the cohort (last row)", ["patient"],
+    Column("patient", "str", "patient; 'cohort' for all"),
+    Column("sample", "str", "sample that speaks for the patient; 'cohort' for all"),
+    Column("status", "str", "ok, too_few_decoys, or what stopped the sample"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_tested", "int", "decoys tested", "pairs", low=0),
+    Column("n_significant", "int", "of them with p at most alpha", "pairs", low=0),
+    Column("fraction", "float", "their share", "fraction", "too few decoys", low=0, high=1),
+    Column("fraction_low", "float", "lower end of its interval (cohort: widened by the spread between samples)", "fraction",
+           "too few decoys", low=0, high=1),
+    Column("fraction_high", "float", "upper end", "fraction", "too few decoys", low=0, high=1),
+    Column("n_significant_usual", "int", "decoys that labels and expression-matched pairs alone would call significant", "pairs", low=0),
+    Column("fraction_usual", "float", "their share", "fraction", "too few decoys", low=0, high=1),
+    _prob("p_excess", "binomial: so many or more at a true share of alpha", "too few decoys"),
+    Column("verdict", "str", "whether the share is within the level"),
+)  # fmt: skip
+declare(
+    "agreement", "cohort/agreement.tsv", "the screen beside liana's cellphonedb (only after `nicheloop agreement`)", ["sample", "pairs"],
+    SAMPLE,
+    Column("pairs", "str", "pairs without or with a complex", allowed=("single_gene", "complex")),
+    Column("status", "str", "ok, or why the sample could not be compared"),
+    Column("n_ours", "int", "rows tested here", "rows", low=0),
+    Column("n_liana", "int", "rows liana gives", "rows", low=0),
+    Column("n_common", "int", "rows of both", "rows", low=0),
+    Column("max_score_difference", "float", "largest absolute difference of the score", "log1p counts per 10,000", "no common row", low=0),
+    Column("mean_p_difference", "float", "mean of our share of permutations that reach the score minus liana's", "probability",
+           "no common row", low=-1, high=1),
+    Column("max_p_difference", "float", "largest absolute difference of these shares", "probability", "no common row", low=0, high=1),
+    Column("z_above_2", "float", "rows whose shares differ by more than 1.96 standard errors; about 0.05 or less if only the drawn "
+           "permutations differ", "fraction", "no common row", low=0, high=1),
+    Column("max_z", "float", "largest such difference", "standard errors", "no common row", low=0),
+    Column("same_call", "float", "rows on the same side of 0.05 in both", "fraction", "no common row", low=0, high=1),
+    optional=True,
 )  # fmt: skip
 declare(
     "loop", "cohort/loop.tsv", "loop of every patient: three arms or the reason there is no answer", ["patient", "axis"],
@@ -417,6 +587,12 @@ declare(
     _prob("p_c", "return arm", "not assessable"),
     _prob("p", "intersection-union: the largest of the three", "not assessable"),
     Column("score", "float", "smallest of the three z; not comparable between patients", "z", "not assessable"),
+    Column("aldh1a3_status", "str", "the same with ALDH1A3-high cells as label"),
+    Column("aldh1a3_verdict", "str", "the same", allowed=("all three arms present", "not present", "not assessable")),
+    Column("aldh1a3_reason", "str", "in words"),
+    _prob("p_b_aldh1a3", "response arm of ALDH1A3-high cells", "not assessable"),
+    _prob("p_aldh1a3", "intersection-union with that arm", "not assessable"),
+    Column("aldh1a3_score", "float", "smallest of the three z; not comparable between patients", "z", "not assessable"),
 )  # fmt: skip
 declare(
     "loop_cohort", "cohort/loop_cohort.tsv", "what may be said of the cohort", ["axis"],
@@ -425,19 +601,59 @@ declare(
     Column("n_assessable", "int", "patients with all three arms measured", "patients", low=0),
     Column("n_present", "int", "of them with all three arms present", "patients", low=0),
     Column("status", "str", "ok, too_few_patients or not_assessable"),
+    Column("n_asked", "int", "patients whose forward arm had its cells, measurable or not: trials of p_present", "patients", low=0),
+    Column("present_low", "float", "lower end of the interval of the share with all three arms", "fraction", "none assessable", low=0, high=1),
+    Column("present_high", "float", "upper end", "fraction", "none assessable", low=0, high=1),
+    _prob("p_present", "binomial: so many patients with three arms at the level of the test", "none assessable"),
+    _prob("q", "largest of p_present and the coupling swaps, Benjamini-Hochberg over axes", "too few patients or not swapped"),
     Column("wording", "str", "the sentence that may be said"),
+    Column("detectable_rho", "float", "smallest correlation found with 80 % power in the assessable patients", "-", "fewer than four",
+           low=0, high=1),
     Column("coupling_forward", "float", "mean product of niche ligand and response, standardised in strata", "-", "not enough patients"),
     _prob("p_forward", "pairing permuted within subtype and data set", "not enough patients"),
     Column("coupling_return", "float", "mean product of return ligand and niche response", "-", "not enough patients"),
     _prob("p_return", "pairing permuted within subtype and data set", "not enough patients"),
+    Column(r"n_swapped_(forward|forward_high|forward_aldh1a3|return)", "int", "patients in strata that were swapped", "patients",
+           low=0, pattern=True),
+    Column("coupling_forward_high", "float", "as coupling_forward, response of CSC-high cells", "-", "not enough patients"),
+    _prob("p_forward_high", "pairing permuted within subtype and data set", "not enough patients"),
+    Column("coupling_forward_aldh1a3", "float", "as coupling_forward, response of ALDH1A3-high cells", "-", "not enough patients"),
+    _prob("p_forward_aldh1a3", "pairing permuted within subtype and data set", "not enough patients"),
+    Column("aldh1a3_n_assessable", "int", "patients with all three arms measured, ALDH1A3-high cells as label", "patients", low=0),
+    Column("aldh1a3_n_present", "int", "of them with all three arms present", "patients", low=0),
+    Column("aldh1a3_status", "str", "ok, too_few_patients or not_assessable"),
+    Column("aldh1a3_present_low", "float", "lower end of the interval of that share", "fraction", "none assessable", low=0, high=1),
+    Column("aldh1a3_present_high", "float", "upper end", "fraction", "none assessable", low=0, high=1),
+    _prob("aldh1a3_p_present", "binomial, as p_present", "none assessable"),
+    _prob("aldh1a3_q", "as q, a family of its own", "too few patients or not swapped"),
+    Column("aldh1a3_wording", "str", "the sentence that may be said"),
     Column("strata", "str", "strata and their sizes; those too small are named"),
 )  # fmt: skip
 declare(
+    "chains", "cohort/chains.tsv", "the serial niche chain over patients: IL1B (TAM), IL1R1 (CAF), IL6 (CAF)", ["link"],
+    Column("link", "str", "chain: ligand and receptor together with the response; then each alone", allowed=("chain", "ligand", "receptor")),
+    Column("what", "str", "genes and populations"),
+    Column("n_patients", "int", "patients", "patients", low=0),
+    Column("n_assessable", "int", "of them with all levels measured", "patients", low=0),
+    Column("n_swapped", "int", "of them in strata that were swapped", "patients", low=0),
+    Column("status", "str", "ok, too_few_patients or not_assessable"),
+    Column("rho", "float", "Spearman correlation of levels standardised within subtype and data set, over swapped patients", "-",
+           "no stratum large enough", low=-1, high=1),
+    Column("rho_low", "float", "lower end of its interval", "-", "no stratum large enough, or all ranks agree", low=-1, high=1),
+    Column("rho_high", "float", "upper end", "-", "as rho_low", low=-1, high=1),
+    Column("coupling", "float", "mean product of the standardised levels", "-", "no stratum large enough"),
+    _prob("p", "pairing permuted within subtype and data set", "no stratum large enough"),
+    Column("strata", "str", "strata and their sizes; those too small are named"),
+    Column("detectable_rho", "float", "smallest correlation found with 80 % power", "-", "fewer than four", low=0, high=1),
+    Column("wording", "str", "the sentence that may be said"),
+)  # fmt: skip
+declare(
     "de", "cohort/de.tsv", "pseudobulk contrast within patients", ["contrast", "gene"],
-    Column("contrast", "str", "m_csc or tam_m2"),
+    Column("contrast", "str", "m_csc, aldh1a3 or tam_m2"),
     Column("status", "str", "ok, or why it was not done"),
     Column("reason", "str", "the status in words"),
     Column("gene", "str", "current HGNC symbol; '-' where the contrast was not done"),
+    Column("circular", "bool", "the gene defines the contrast: it differs by construction"),
     Column("n_patients", "int", "patients with both states", "patients", low=0),
     Column("mean_counts", "float", "mean normalised counts", "counts", "not done", low=0),
     Column("log2_fold_change", "float", "high against low state", "log2 fold", "not done"),
@@ -447,7 +663,7 @@ declare(
 )  # fmt: skip
 declare(
     "enrichment", "cohort/enrichment.tsv", "prerank enrichment of the contrasts", ["contrast", "gene_set"],
-    Column("contrast", "str", "m_csc or tam_m2"),
+    Column("contrast", "str", "m_csc, aldh1a3 or tam_m2"),
     Column("status", "str", "ok, or why it was not done"),
     Column("reason", "str", "the status in words"),
     Column("gene_set", "str", "gene set; '-' where the contrast was not done"),
@@ -476,6 +692,20 @@ declare(
     "samples", "cohort/samples.tsv", "one row per sample: sheet, ingest figures and feature guards", ["sample"],
     SAMPLE, PATIENT,
     Column(r"(?!sample$|patient$).+", "str", "sheet columns, counts of features and cells, guards", "-", "unknown", pattern=True),
+)  # fmt: skip
+
+
+declare(
+    "facts", "cohort/facts.tsv", "what papers state of the public data sets used, against what was read", ["dataset", "fact"],
+    Column("dataset", "str", "name in the catalogue"),
+    Column("fact", "str", "id of the fact in the catalogue"),
+    Column("claim", "str", "in words"),
+    Column("expected", "str", "as published"),
+    Column("found", "str", "as read"),
+    Column("result", "str", "not_checked: only some of its samples were chosen, or one of them could not be read",
+           allowed=("pass", "differ", "not_checked")),
+    Column("severity", "str", "hard: a difference means other data than described; soft: worth a look", allowed=("hard", "soft")),
+    Column("source", "str", "where the fact stands"),
 )  # fmt: skip
 
 

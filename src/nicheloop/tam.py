@@ -256,7 +256,7 @@ def run_tam_patients(
                 rows[-1] |= {"status": "normal_tissue", "reason": reason}
         assessable = {r["sample"]: r["n_macrophage"] if r["status"] == "ok" else 0 for r in rows}
         tumours = [r for r in known if not patients.is_normal(r)]
-        primary = set(patients.primary_samples(tumours, assessable).values())
+        primary = set(patients.primary_samples(tumours, patients.assessable_cells(scores)).values())
         if rows:
             result.table = pd.DataFrame(rows).assign(primary_sample=[r["sample"] in primary for r in rows])
         result.summary = {"n_samples": len(rows), "n_assessable": sum(n > 0 for n in assessable.values())}

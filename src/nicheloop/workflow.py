@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nicheloop import sheet
+from nicheloop import datasets, sheet
 from nicheloop.config import Config, load_config
 from nicheloop.errors import UserError
 
@@ -23,7 +23,8 @@ def prepare(values: dict[str, Any], source: str = "config.yaml") -> tuple[Config
 
     Returns
     -------
-    The configuration and one row per sample (see `sheet.read_sheet`).
+    The configuration and one row per sample (see `sheet.read_sheet`), those of `dataset` after those of the sheet; no
+    file of a data set is looked at, so all of it is known before a download.
 
     Raises
     ------
@@ -36,9 +37,11 @@ def prepare(values: dict[str, Any], source: str = "config.yaml") -> tuple[Config
         config = load_config({k: v for k, v in values.items() if k != "pathvars"}, source)
     except UserError as err:
         problems += err.messages
-    samples = values.get("samples", config.samples)
+    samples, dataset = values.get("samples", config.samples), values.get("dataset", config.dataset)
     rows: list[dict[str, Any]] = []
-    if samples == "demo":
+    if samples == "demo" and dataset:
+        pass
+    elif samples == "demo":
         from nicheloop import simulate
 
         rows = [complete(row) for row in simulate.sample_names(config.simulate)]
@@ -47,15 +50,36 @@ def prepare(values: dict[str, Any], source: str = "config.yaml") -> tuple[Config
             rows = sheet.read_sheet(samples)
         except UserError as err:
             problems += err.messages
+    if isinstance(dataset, str) and dataset.strip():
+        try:
+            rows += datasets.rows(dataset, config.download.catalogue)
+        except UserError as err:
+            problems += err.messages
+    problems += _repeated(rows)
     if problems:
         raise UserError(problems)
     return config, rows
 
 
+def _repeated(rows: list[dict[str, Any]]) -> list[str]:
+    """One message for each sample name that stands twice: in the sheet and a data set, or in two data sets."""
+    seen: dict[str, str] = {}
+    said = []
+    for row in rows:
+        name, where = str(row["sample"]).lower(), row.get("dataset") or "the sample sheet"
+        if name in seen:
+            said.append(
+                f"sample {row['sample']!r} of {where} has the name of one of {seen[name]}. Rename it in your sheet."
+            )
+        seen.setdefault(name, where)
+    return said
+
+
 def complete(row: dict[str, Any]) -> dict[str, Any]:
     """Fill a row up to all known columns."""
     out = {c: row.get(c) for c in sheet.KNOWN}
-    return {**out, "patient": out["patient"] or out["sample"], "extra": row.get("extra", {})}
+    kept = {"source": row["source"]} if row.get("source") else {}
+    return {**out, "patient": out["patient"] or out["sample"], "extra": row.get("extra", {}), **kept}
 
 
 @cache
@@ -94,7 +118,7 @@ def code_digest(stage: str) -> str:
 
         text = "".join(p.read_text(encoding="utf-8") for p in files)
         shipped = resources.path("genes.tsv.gz").parent
-        files += sorted(p for p in shipped.iterdir() if p.suffix != ".py" and p.name in text)
+        files += sorted(p for p in shipped.iterdir() if p.is_file() and p.suffix != ".py" and p.name in text)
     if stage == "report":
         files += sorted((PACKAGE / "templates").glob("*"))
     for path in files:

@@ -9,6 +9,8 @@ rule ambient:
         "<results>/logs/ambient/{sample}.log",
     benchmark:
         "<results>/benchmarks/ambient/{sample}.tsv"
+    group:
+        "ambient"
     conda:
         "../../environment.yml"
     resources:

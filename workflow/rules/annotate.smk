@@ -8,6 +8,8 @@ rule evidence:
         "<results>/logs/evidence/{sample}.log",
     benchmark:
         "<results>/benchmarks/evidence/{sample}.tsv"
+    group:
+        "read"
     conda:
         "../../environment.yml"
     resources:
@@ -27,6 +29,7 @@ rule evidence:
 rule annotate:
     input:
         clusters="<results>/cohort/clusters.parquet",
+        embedding="<results>/cohort/embedding.parquet",
         evidence=per_sample("evidence.parquet"),
     output:
         out="<results>/cohort/cell_types.parquet",
@@ -34,6 +37,8 @@ rule annotate:
         "<results>/logs/annotate.log",
     benchmark:
         "<results>/benchmarks/annotate.tsv"
+    group:
+        "map"
     conda:
         "../../environment.yml"
     resources:
@@ -41,10 +46,10 @@ rule annotate:
         runtime=60,
     params:
         code=code_digest("annotate"),
-        config=sections("annotate"),
+        config=sections("annotate", "embed"),
     message:
         "Cell types"
     shell:
         "python -m nicheloop annotate"
-        " --clusters {input.clusters:q} --evidence {input.evidence:q} --out {output.out:q}"
+        " --embedding {input.embedding:q} --clusters {input.clusters:q} --evidence {input.evidence:q} --out {output.out:q}"
         " --config {params.config:q} 2> {log:q}"

@@ -15,6 +15,8 @@ rule assemble:
         "<results>/logs/assemble.log",
     benchmark:
         "<results>/benchmarks/assemble.tsv"
+    group:
+        "closing"
     conda:
         "../../environment.yml"
     resources:

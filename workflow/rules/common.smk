@@ -2,16 +2,19 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
-SOURCE = Path(workflow.basedir) / "src"
+# Beside this file, also where the workflow is a module of another one.
+SOURCE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1] / "src"
 if SOURCE.is_dir():
     sys.path.insert(0, str(SOURCE))
 
 from snakemake.exceptions import WorkflowError
 
 from nicheloop import sheet
+from nicheloop.datasets import downloads
 from nicheloop.errors import UserError
 from nicheloop.workflow import code_digest, prepare, stage_config
 
@@ -22,16 +25,20 @@ except UserError as error:
 
 ROW = {row["sample"]: row for row in ROWS}
 SAMPLES = list(ROW)
-DEMO = SETTINGS.samples == "demo"
+DEMO = SETTINGS.samples == "demo" and not SETTINGS.dataset
+DOWNLOADS = downloads(ROWS)
 
 # Rules call the package's source directly, so a venv and --sdm conda behave alike.  One thread each: same bytes
 # whatever the cores, and no oversubscription.  Compiled numba code is kept, so that only the first job pays for it.
 _METHODS = {str(m) for m in workflow.deployment_settings.deployment_method}
 _PATH = "" if _METHODS else f'export PATH="{Path(sys.executable).parent}:$PATH"; '
 _SOURCE = f'export PYTHONPATH="{SOURCE}"; ' if SOURCE.is_dir() else ""
-_CACHE = os.path.abspath(os.path.join(SETTINGS.results, ".cache", "numba"))
+_CACHE = os.environ.get("NUMBA_CACHE_DIR") or os.path.abspath(os.path.join(SETTINGS.results, ".cache", "numba"))
+_STRICT = "export NICHELOOP_STRICT=1; " if SETTINGS.strict else ""
+# A job on a cluster reads this file again, with a command line of its own: the first one is handed on.
+os.environ.setdefault("NICHELOOP_COMMAND", shlex.join(sys.argv))
 shell.prefix(
-    f"set -euo pipefail; {_PATH}{_SOURCE}export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1"
+    f"set -euo pipefail; {_PATH}{_SOURCE}{_STRICT}export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1"
     f' NUMBA_NUM_THREADS=1 MPLBACKEND=Agg PYTHONHASHSEED=0 NUMBA_CACHE_DIR="{_CACHE}"; '
 )
 
@@ -46,11 +53,17 @@ def per_sample(name):
 
 
 def memory(per_input_mb=4, floor=1500):
-    """Memory in MB: grows with the size of the inputs and with each attempt."""
+    """Memory in MB: grows with the size of the inputs and with each attempt.
+
+    The jobs of a group are asked before their inputs are there: the counts of a sample are then taken to be four times
+    as large as the (compressed) files it is read from, which is about what ingest writes.
+    """
 
     def mem_mb(wildcards, input, attempt):
-        size_mb = sum(os.path.getsize(path) for path in input) / 1e6
-        return attempt * max(floor, int(floor / 2 + per_input_mb * size_mb))
+        size = sum(input_size(path) for path in input if os.path.exists(path))
+        if "sample" in wildcards.keys() and not all(os.path.exists(path) for path in input) and not DEMO:
+            size += 4 * sum(input_size(path) for path in data_files(wildcards) if os.path.exists(path))
+        return attempt * max(floor, int(floor / 2 + per_input_mb * size / 1e6))
 
     return mem_mb
 
@@ -60,16 +73,42 @@ def sections(*names):
     return stage_config(SETTINGS, *names)
 
 
+def input_size(path):
+    """Size in bytes; of a download's receipt, each sample's share of the file it stands for."""
+    dataset, _, name = str(path).rpartition("/downloads/")[2].removesuffix(".json").partition("/")
+    if (dataset, name) not in DOWNLOADS:
+        return os.path.getsize(path)
+    users = sum((dataset, name) in downloads([row]) for row in ROWS)
+    with open(path, encoding="utf-8") as receipt:
+        return json.load(receipt)["size"] / users
+
+
 def data_files(wildcards):
-    """Files a sample is read from; the demo's are written by the workflow itself."""
+    """Files a sample is read from; the demo's are written by the workflow itself, those of a data set are fetched."""
     if DEMO:
         folder = f"<results>/demo/{wildcards.sample}"
         return [f"{folder}/{part}" for part in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz")]
-    return sheet.input_files(ROW[wildcards.sample]["path"])
+    row = ROW[wildcards.sample]
+    if row.get("source"):
+        return [f"<results>/downloads/{dataset}/{name}.json" for dataset, name in downloads([row])]
+    return sheet.input_files(row["path"])
 
 
 def data_path(wildcards):
     """Path given to ingest."""
     if DEMO:
         return f"{SETTINGS.results}/demo/{wildcards.sample}"
-    return ROW[wildcards.sample]["path"]
+    row = ROW[wildcards.sample]
+    return f"{SETTINGS.results}/downloads" if row.get("source") else row["path"]
+
+
+onerror:
+    if workflow.is_main_process:
+        configfiles = "".join(f" --config {shlex.quote(str(path))}" for path in workflow.configfiles[-1:])
+        print(
+            f"\nnicheloop: not everything could be done. What was done is kept: mend the cause named above (logs: "
+            f"{SETTINGS.results}/logs) and give the same command again.\nTo record the samples whose jobs failed as failed "
+            "and report the rest:\n  nicheloop run "
+            f"{shlex.quote(SETTINGS.dataset or SETTINGS.samples)} --out {shlex.quote(SETTINGS.results)}{configfiles} --keep-going",
+            file=sys.stderr,
+        )

@@ -8,10 +8,13 @@ rule crosstalk:
         ambient="<results>/samples/{sample}/ambient.parquet",
     output:
         out="<results>/samples/{sample}/crosstalk.parquet",
+        out_decoys="<results>/samples/{sample}/decoys.parquet",
     log:
         "<results>/logs/crosstalk/{sample}.log",
     benchmark:
         "<results>/benchmarks/crosstalk/{sample}.tsv"
+    group:
+        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -27,20 +30,27 @@ rule crosstalk:
         "python -m nicheloop crosstalk"
         " --counts {input.counts:q} --cell-types {input.cell_types:q}"
         " --malignancy {input.malignancy:q} --csc {input.csc:q} --tam {input.tam:q}"
-        " --ambient {input.ambient:q} --out {output.out:q} --config {params.config:q}"
-        " --seed {params.seed} 2> {log:q}"
+        " --ambient {input.ambient:q} --out {output.out:q} --out-decoys {output.out_decoys:q}"
+        " --config {params.config:q} --seed {params.seed} 2> {log:q}"
 
 
 rule axes:
     input:
         crosstalk=per_sample("crosstalk.parquet"),
+        decoy_pairs=per_sample("decoys.parquet"),
+        scores=per_sample("scores.parquet"),
         records=per_sample("ingest.json"),
     output:
         out="<results>/cohort/axes.tsv",
+        out_subtypes="<results>/cohort/axis_subtypes.tsv",
+        out_controls="<results>/cohort/axis_controls.tsv",
+        out_decoys="<results>/cohort/decoys.tsv",
     log:
         "<results>/logs/axes.log",
     benchmark:
         "<results>/benchmarks/axes.tsv"
+    group:
+        "cohort"
     conda:
         "../../environment.yml"
     resources:
@@ -53,5 +63,7 @@ rule axes:
         "Axes over patients"
     shell:
         "python -m nicheloop axes"
-        " --crosstalk {input.crosstalk:q} --records {input.records:q} --out {output.out:q}"
+        " --crosstalk {input.crosstalk:q} --decoy-pairs {input.decoy_pairs:q} --scores {input.scores:q}"
+        " --records {input.records:q} --out {output.out:q} --out-subtypes {output.out_subtypes:q}"
+        " --out-controls {output.out_controls:q} --out-decoys {output.out_decoys:q}"
         " --config {params.config:q} 2> {log:q}"

@@ -37,6 +37,8 @@ rule csc:
         "<results>/logs/csc/{sample}.log",
     benchmark:
         "<results>/benchmarks/csc/{sample}.tsv"
+    group:
+        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -67,6 +69,8 @@ rule csc_patients:
         "<results>/logs/csc-patients.log",
     benchmark:
         "<results>/benchmarks/csc-patients.tsv"
+    group:
+        "cohort"
     conda:
         "../../environment.yml"
     resources:

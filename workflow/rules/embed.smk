@@ -7,6 +7,8 @@ rule hvg:
         "<results>/logs/hvg.log",
     benchmark:
         "<results>/benchmarks/hvg.tsv"
+    group:
+        "map"
     conda:
         "../../environment.yml"
     resources:
@@ -34,6 +36,8 @@ rule embed:
         "<results>/logs/embed.log",
     benchmark:
         "<results>/benchmarks/embed.tsv"
+    group:
+        "map"
     conda:
         "../../environment.yml"
     resources:

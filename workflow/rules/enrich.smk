@@ -9,6 +9,8 @@ rule pseudobulk:
         "<results>/logs/pseudobulk/{sample}.log",
     benchmark:
         "<results>/benchmarks/pseudobulk/{sample}.tsv"
+    group:
+        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -28,6 +30,7 @@ rule pseudobulk:
 rule enrich:
     input:
         pseudobulk=per_sample("pseudobulk.parquet"),
+        scores=per_sample("scores.parquet"),
         records=per_sample("ingest.json"),
     output:
         out_de="<results>/cohort/de.tsv",
@@ -36,6 +39,8 @@ rule enrich:
         "<results>/logs/enrich.log",
     benchmark:
         "<results>/benchmarks/enrich.tsv"
+    group:
+        "cohort"
     conda:
         "../../environment.yml"
     resources:
@@ -49,6 +54,6 @@ rule enrich:
         "Differential expression and enrichment"
     shell:
         "python -m nicheloop enrich"
-        " --pseudobulk {input.pseudobulk:q} --records {input.records:q} --out-de {output.out_de:q}"
-        " --out-enrichment {output.out_enrichment:q} --config {params.config:q}"
+        " --pseudobulk {input.pseudobulk:q} --scores {input.scores:q} --records {input.records:q}"
+        " --out-de {output.out_de:q} --out-enrichment {output.out_enrichment:q} --config {params.config:q}"
         " --seed {params.seed} 2> {log:q}"

@@ -9,10 +9,13 @@ rule loop:
         ambient="<results>/samples/{sample}/ambient.parquet",
     output:
         out="<results>/samples/{sample}/loop.parquet",
+        out_chain="<results>/samples/{sample}/chain.parquet",
     log:
         "<results>/logs/loop/{sample}.log",
     benchmark:
         "<results>/benchmarks/loop/{sample}.tsv"
+    group:
+        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -29,20 +32,25 @@ rule loop:
         " --counts {input.counts:q} --cell-types {input.cell_types:q}"
         " --malignancy {input.malignancy:q} --csc {input.csc:q} --tam {input.tam:q}"
         " --scores {input.scores:q} --ambient {input.ambient:q} --out {output.out:q}"
-        " --config {params.config:q} --seed {params.seed} 2> {log:q}"
+        " --out-chain {output.out_chain:q} --config {params.config:q} --seed {params.seed} 2> {log:q}"
 
 
 rule loop_cohort:
     input:
         loops=per_sample("loop.parquet"),
+        chains=per_sample("chain.parquet"),
+        scores=per_sample("scores.parquet"),
         records=per_sample("ingest.json"),
     output:
         out_loop="<results>/cohort/loop.tsv",
         out_cohort="<results>/cohort/loop_cohort.tsv",
+        out_chains="<results>/cohort/chains.tsv",
     log:
         "<results>/logs/loop-cohort.log",
     benchmark:
         "<results>/benchmarks/loop-cohort.tsv"
+    group:
+        "cohort"
     conda:
         "../../environment.yml"
     resources:
@@ -56,6 +64,7 @@ rule loop_cohort:
         "Loop over patients"
     shell:
         "python -m nicheloop loop-cohort"
-        " --loops {input.loops:q} --records {input.records:q} --out-loop {output.out_loop:q}"
-        " --out-cohort {output.out_cohort:q} --config {params.config:q} --seed {params.seed}"
+        " --loops {input.loops:q} --chains {input.chains:q} --scores {input.scores:q}"
+        " --records {input.records:q} --out-loop {output.out_loop:q}"
+        " --out-cohort {output.out_cohort:q} --out-chains {output.out_chains:q} --config {params.config:q} --seed {params.seed}"
         " 2> {log:q}"

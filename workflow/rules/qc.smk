@@ -7,6 +7,8 @@ rule qc:
         "<results>/logs/qc/{sample}.log",
     benchmark:
         "<results>/benchmarks/qc/{sample}.tsv"
+    group:
+        "read"
     conda:
         "../../environment.yml"
     resources:

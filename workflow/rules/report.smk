@@ -30,7 +30,6 @@ rule report:
             category="Report",
             labels={"what": "the whole report"},
         ),
-        provenance="<results>/provenance.json",
         subsets=directory("<results>/tables"),
         figures=report(
             directory("<results>/figures"),
@@ -43,6 +42,8 @@ rule report:
         "<results>/logs/report.log",
     benchmark:
         "<results>/benchmarks/report.tsv"
+    group:
+        "closing"
     conda:
         "../../environment.yml"
     resources:

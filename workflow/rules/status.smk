@@ -12,6 +12,7 @@ rule status:
         crosstalk=per_sample("crosstalk.parquet"),
         loop=per_sample("loop.parquet"),
         pseudobulk=per_sample("pseudobulk.parquet"),
+        screen=SCREENS,
         embedding="<results>/cohort/embedding.parquet",
         cell_types="<results>/cohort/cell_types.parquet",
         csc_rates="<results>/cohort/csc_rates.parquet",
@@ -24,6 +25,8 @@ rule status:
         "<results>/logs/status.log",
     benchmark:
         "<results>/benchmarks/status.tsv"
+    group:
+        "closing"
     conda:
         "../../environment.yml"
     resources:
@@ -33,7 +36,8 @@ rule status:
         code=code_digest("status"),
         folder=lambda wildcards, output: str(Path(output.out).parents[1]),
         names=SAMPLES,
+        strict="--strict" if SETTINGS.strict else "",
     message:
         "Gathering what could and could not be done"
     shell:
-        "python -m nicheloop status --results {params.folder:q} --samples {params.names:q} --out {output.out:q} 2> {log:q}"
+        "python -m nicheloop status --results {params.folder:q} --samples {params.names:q} --out {output.out:q} {params.strict} 2> {log:q}"

@@ -9,6 +9,8 @@ rule tam:
         "<results>/logs/tam/{sample}.log",
     benchmark:
         "<results>/benchmarks/tam/{sample}.tsv"
+    group:
+        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -36,6 +38,8 @@ rule tam_patients:
         "<results>/logs/tam-patients.log",
     benchmark:
         "<results>/benchmarks/tam-patients.tsv"
+    group:
+        "cohort"
     conda:
         "../../environment.yml"
     resources:

@@ -1,0 +1,1 @@
+"""What nicheloop's answers are worth, measured: ``python -m benchmarks.validation``.  Writes docs/validation.md."""

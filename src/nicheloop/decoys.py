@@ -1,0 +1,259 @@
+"""Decoys: expressed secreted x membrane pairs without a recorded interaction, really tested.  See docs/crosstalk.md."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nicheloop import stats
+from nicheloop.detection import Detection
+from nicheloop.ligand_receptor import PER, Floats, Ints, Pair, Sample, population_means, weighted_sums
+from nicheloop.roles import Roles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nicheloop.config import Crosstalk
+
+NEAREST = 20  # genes nearest in abundance among which the decoy of a ligand or receptor is chosen
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Secreted and membrane genes of one sample, sorted by abundance; genes of any axis are in neither.
+
+    Attributes
+    ----------
+    overall : (genes,) counts per 10,000 over the sample
+    means : (populations, genes) ambient-corrected counts per 10,000
+    secreted, membrane : positions, sorted by `overall` and then by symbol
+    seen : detection of those genes
+    """
+
+    sample: Sample
+    roles: Roles
+    overall: Floats
+    means: Floats
+    secreted: Ints
+    membrane: Ints
+    seen: Detection
+
+    @classmethod
+    def of(cls, sample: Sample, roles: Roles, reserved: Iterable[str]) -> Pools:
+        """Sort what the sample has of both classes; `reserved` genes (those of any axis) stay out."""
+        counts = np.asarray(sample.x.sum(axis=0)).ravel()
+        overall = counts * (PER / max(float(sample.totals.sum()), 1.0))
+        sums, total = weighted_sums(sample.x, sample.totals, sample.masks.astype(np.float64))
+        kept = set(reserved)
+
+        def sorted_class(names: frozenset[str]) -> Ints:
+            use = [i for i, g in enumerate(sample.genes) if g in names and g not in kept and counts[i] > 0]
+            found = np.array(use, dtype=np.int64)
+            return found[np.argsort(overall[found], kind="stable")]
+
+        secreted, membrane = sorted_class(roles.secreted), sorted_class(roles.membrane)
+        seen = Detection.of(sample, [str(g) for g in sample.genes[np.concatenate([secreted, membrane])]])
+        means = population_means(sums, total, sample.ambient_mean())
+        return cls(sample, roles, overall, means, secreted, membrane, seen)
+
+    def measurable(self, pool: Ints, population: str, options: Crosstalk) -> Ints:
+        """Those of a pool that pass the floor and exceed ambient RNA in a population, in the pool's order."""
+        genes = self.sample.genes
+        ok = [
+            self.seen.detected(population, str(genes[i]), options)
+            and self.seen.above_ambient(population, str(genes[i]), options.ambient_alpha)
+            for i in pool
+        ]
+        return pool[np.array(ok, dtype=bool)]
+
+    def pool_of(self, gene: str, side: str) -> Ints:
+        """Class whose genes may stand in: membrane genes for receptors and membrane ligands, else secreted ones."""
+        if side == "ligand" and gene not in self.roles.membrane:
+            return self.secreted
+        return self.membrane
+
+
+def window(overall: Floats, pool: Ints, mean: float, width: int) -> Ints:
+    """The `width` genes of a sorted pool around a mean."""
+    centre = int(np.searchsorted(overall[pool], mean))
+    start = max(0, min(centre - width // 2, pool.size - width))
+    return pool[start : start + width]
+
+
+def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) -> Floats:
+    """(pairs,) p of measurable pairs against decoys between the same two populations.
+
+    Every gene is replaced by a gene of its class (secreted, membrane) near in abundance and scaled to the same
+    abundance over the sample, that is measurable in the same population and would be at that abundance; combinations
+    with a recorded interaction are left out.
+
+    Returns
+    -------
+    p = (b + 1) / (n + 1).  1 where fewer than ``min_stand_ins`` genes can stand in on a side: nothing to compare with.
+    NaN where the matrix itself holds fewer secreted or membrane genes than that (a panel, a simulation).
+
+    Notes
+    -----
+    The null hypothesis: sender and receiver concentrate this ligand and this receptor no more than they do other
+    secreted and membrane genes that can be measured in them.  Labels and expression alone cannot say that: pairs of
+    unrelated proteins are specific to cell types as well.  Only measurable genes stand in, because the pair itself was
+    asked only where it is measurable.
+    """
+    sample, overall, seen = pools.sample, pools.overall, pools.seen
+    lookup, genes = sample.gene_index(), sample.genes
+    out = np.full(len(pairs), np.nan)
+    if min(pools.secreted.size, pools.membrane.size) < options.min_stand_ins:
+        return out
+    usable: dict[tuple[bool, str], Ints] = {}
+
+    def stand_ins(gene: str, side: str, population: str) -> Ints:
+        pool = pools.pool_of(gene, side)
+        key = (pool is pools.secreted, population)
+        if key not in usable:
+            usable[key] = pools.measurable(pool, population, options)
+        found = usable[key]
+        found = found[found != lookup[gene]]
+        i, columns = seen.names.index(population), np.array([seen.column[str(genes[j])] for j in found], dtype=np.int64)
+        scale = overall[lookup[gene]] / overall[found]
+        there = (seen.umi[i, columns] * scale >= options.min_umi) & (
+            seen.positive[i, columns] * scale >= options.min_positive_cells
+        )
+        found = found[there]
+        if found.size < options.min_stand_ins:
+            return found[:0]
+        return window(overall, found, float(overall[lookup[gene]]), options.n_stand_ins)
+
+    for k, pair in enumerate(pairs):
+        pools_of_pair = [stand_ins(pair.ligand, "ligand", pair.sender)]
+        pools_of_pair += [stand_ins(g, "receptor", pair.receiver) for g in pair.receptor]
+        if any(p.size == 0 for p in pools_of_pair):
+            out[k] = 1.0
+            continue
+        name = f"decoy:{pair.ligand}:{'+'.join(pair.receptor)}:{pair.sender}:{pair.receiver}"
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        drawn = [p[rng.integers(0, p.size, options.n_matched_pairs)] for p in pools_of_pair]
+        ligands, subunits = drawn[0], drawn[1:]
+        free = [
+            not any(pools.roles.recorded(str(genes[a]), str(genes[b[i]])) for b in subunits)
+            for i, a in enumerate(ligands)
+        ]
+        s, r = sample.names.index(pair.sender), sample.names.index(pair.receiver)
+
+        def level(population: int, stand_in: Ints, gene: str) -> Floats:
+            return np.asarray(pools.means[population, stand_in] * (overall[lookup[gene]] / overall[stand_in]))
+
+        ligand = level(s, ligands, pair.ligand)
+        receptor = np.min([level(r, b, g) for b, g in zip(subunits, pair.receptor, strict=True)], axis=0)
+        observed = np.sqrt(pools.means[s, lookup[pair.ligand]] * min(pools.means[r, lookup[g]] for g in pair.receptor))
+        out[k] = stats.permutation_p(float(observed), np.sqrt(ligand * receptor)[np.array(free, dtype=bool)])
+    return out
+
+
+def choose_decoys(pools: Pools, like: Sequence[Pair], options: Crosstalk, seed: int) -> list[Pair]:
+    """Choose up to ``n_decoys`` measurable decoys, each like a tested pair in abundance and populations.
+
+    Parameters
+    ----------
+    like
+        Pairs that were tested, in a fixed order; their ligands and limiting subunits set the abundance.
+    options
+        ``n_decoys`` and the floors.
+    seed
+        Of the choice; the same sample gives the same decoys.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(b"decoys")])
+    genes, overall, lookup = pools.sample.genes, pools.overall, pools.sample.gene_index()
+    sides: dict[tuple[str, str], Ints] = {}
+
+    def choices(side: str, population: str) -> Ints:
+        if (side, population) not in sides:
+            pool = pools.secreted if side == "ligand" else pools.membrane
+            sides[side, population] = pools.measurable(pool, population, options)
+        return sides[side, population]
+
+    usable = [p for p in like if choices("ligand", p.sender).size and choices("receptor", p.receiver).size]
+    found: dict[Pair, None] = {}
+    for attempt in range(50 * options.n_decoys if usable else 0):
+        if len(found) == options.n_decoys:
+            break
+        pair = usable[int(rng.integers(len(usable)))]
+        # the first tries stay near; where near pairs run out, any abundance will do rather than none
+        width = NEAREST if attempt < 25 * options.n_decoys else len(genes)
+        limiting = min(pair.receptor, key=lambda g: (overall[lookup[g]], g))
+        ligands = window(overall, choices("ligand", pair.sender), float(overall[lookup[pair.ligand]]), width)
+        receptors = window(overall, choices("receptor", pair.receiver), float(overall[lookup[limiting]]), width)
+        ligand, receptor = str(genes[rng.choice(ligands)]), str(genes[rng.choice(receptors)])
+        if not pools.roles.recorded(ligand, receptor):
+            found[Pair("DECOY_MATCHED", "decoy", ligand, (receptor,), pair.sender, pair.receiver)] = None
+    return sorted(found, key=lambda p: (p.sender, p.receiver, p.ligand, p.receptor))
+
+
+def summarise_decoys(
+    samples: Sequence[tuple[str, str, str, str, pd.DataFrame]],
+    *,
+    alpha: float,
+    confidence: float,
+    min_decoys: int,
+) -> pd.DataFrame:
+    """Summarise how many tested decoys are significant, per sample and over patients.
+
+    Parameters
+    ----------
+    samples
+        (patient, sample, status, reason, rows of the ``decoy_pairs`` contract) of one sample per patient.
+    alpha, confidence, min_decoys
+        Level; confidence of the intervals; fewest tested decoys that say anything.
+
+    Returns
+    -------
+    Rows of the ``decoys`` contract, the cohort's last.  Decoys of one sample share genes and cells, so the cohort's
+    interval widens the binomial one by the spread between samples (variance ratio, at least 1).
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for patient, sample, status, reason, table in samples:
+        n = len(table)
+        row: dict[str, Any] = {"patient": patient, "sample": sample, "n_tested": n}
+        row |= {f"n_{k}": int((table[k] <= alpha).sum()) for k in ("p", "p_usual")} if n else {"n_p": 0, "n_p_usual": 0}
+        enough = n >= min_decoys
+        row["status"] = "ok" if enough else (status if n == 0 and status != "ok" else "too_few_decoys")
+        row["reason"] = (
+            f"{n} decoys tested" if enough else (reason or f"{n} decoys could be tested, {min_decoys} are needed")
+        )
+        rows.append(row | _share(row["n_p"], row["n_p_usual"], n, 1.0, confidence, alpha, enough))
+    good = [r for r in rows if r["status"] == "ok"]
+    n, k, usual = (int(sum(r[c] for r in good)) for c in ("n_tested", "n_p", "n_p_usual"))
+    inflation = 1.0
+    if len(good) > 1 and 0 < k < n:
+        share = k / n
+        pearson = sum((r["n_p"] - r["n_tested"] * share) ** 2 / (r["n_tested"] * share * (1 - share)) for r in good)
+        inflation = max(1.0, pearson / (len(good) - 1))
+    total = {
+        "patient": "cohort", "sample": "cohort", "n_tested": n, "n_p": k, "n_p_usual": usual,
+        "status": "ok" if good else "too_few_decoys",
+        "reason": f"{n} decoys in {len(good)} of {len(rows)} patients",
+    }  # fmt: skip
+    rows.append(total | _share(k, usual, n, inflation, confidence, alpha, bool(good)))
+    return pd.DataFrame(rows).rename(columns={"n_p": "n_significant", "n_p_usual": "n_significant_usual"})
+
+
+def _share(
+    k: int, usual: int, n: int, inflation: float, confidence: float, alpha: float, enough: bool
+) -> dict[str, float | str]:
+    from scipy.stats import binom
+
+    if not enough:
+        nothing = dict.fromkeys(("fraction", "fraction_low", "fraction_high", "fraction_usual", "p_excess"), np.nan)
+        return {**nothing, "verdict": "not assessable"}
+    low, high = stats.wilson(k / inflation, n / inflation, confidence)
+    p = float(binom.sf(np.ceil(k / inflation) - 1, int(n / inflation), alpha))
+    words = "no more than the level" if p > alpha else "more than the level: read every axis with this in mind"
+    return {
+        "fraction": k / n, "fraction_low": low, "fraction_high": high, "fraction_usual": usual / n, "p_excess": p,
+        "verdict": words,
+    }  # fmt: skip

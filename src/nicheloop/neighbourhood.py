@@ -1,0 +1,165 @@
+"""Types from a cell's own markers and from what its neighbours are.  See docs/annotate.md.
+
+Neighbours in the integrated components take the place of clusters: there is no resolution to choose, and every cell has
+its own surroundings.  How much a neighbour says is learnt from the cohort: cells of a large, tight type have
+neighbours of their own type, those of a rare or poorly separated type have not, and their neighbours then count little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Indices = NDArray[np.int64]
+
+NOBODY = -1  # in a table of neighbours: no further neighbour
+_BLOCK = 20000  # cells whose neighbours are looked up at a time: bounds memory, not the result
+
+
+def surroundings(coordinates: Floats, k: int, *, exact: bool) -> Indices:
+    """Nearest other cells of every cell.
+
+    Parameters
+    ----------
+    coordinates
+        (cells, components); a cell with NaN has no neighbours and is nobody's.
+    k
+        Neighbours wanted; fewer where there are fewer cells.
+    exact
+        Compare with all cells, otherwise an approximate index (see `neighbors.search`).
+
+    Returns
+    -------
+    (cells, k) positions, nearest first; -1 where there is none.
+    """
+    from nicheloop import neighbors
+
+    out = np.full((len(coordinates), k), NOBODY, dtype=np.int64)
+    placed = np.flatnonzero(np.isfinite(coordinates).all(axis=1)) if coordinates.shape[1] else np.zeros(0, np.int64)
+    if len(placed) > 1:
+        with neighbors.one_thread():
+            found, _ = neighbors.nearest(coordinates[placed], k + 1, exact=exact)
+        others = found[:, 1:]
+        out[placed, : others.shape[1]] = np.where(others < 0, NOBODY, placed[np.maximum(others, 0)])
+    return out
+
+
+def within(neighbours: Indices, index: Indices) -> Indices:
+    """(len(index), k) neighbours of some of the cells that are themselves among them, renumbered; others are -1."""
+    position = np.full(len(neighbours) + 1, NOBODY, dtype=np.int64)  # the last place answers for -1
+    position[index] = np.arange(len(index))
+    return position[neighbours[index]]
+
+
+def over_neighbours(values: Floats, neighbours: Indices) -> Floats:
+    """(cells, columns) sum of `values` over the neighbours of each cell; -1 adds nothing."""
+    padded = np.vstack([values, np.zeros((1, values.shape[1]))])
+    out = np.empty_like(values)
+    for start in range(0, len(values), _BLOCK):
+        out[start : start + _BLOCK] = padded[neighbours[start : start + _BLOCK]].sum(axis=1)
+    return out
+
+
+def softened(evidence: Floats, doubt: float) -> Floats:
+    """Evidence of a cell whose markers mislead with probability `doubt`: no type is further than log(doubt) behind.
+
+    Parameters
+    ----------
+    evidence
+        (cells, types) nats; -inf: ruled out, and stays so.
+    """
+    if evidence.shape[1] == 0:
+        return evidence
+    best = evidence.max(axis=1, keepdims=True)
+    return np.asarray(np.where(np.isinf(evidence), -np.inf, best + np.logaddexp(evidence - best, np.log(doubt))))
+
+
+def looks(p: Floats, neighbours: Indices, *, own: float, cells: float) -> Floats:
+    """Learn what the neighbours of each type look like.
+
+    Parameters
+    ----------
+    p
+        (cells, types) probabilities.
+    neighbours
+        (cells, k) as `surroundings` returns them.
+    own
+        Share of neighbours expected to be of the cell's own type before anything is seen.
+    cells
+        How many cells that expectation is worth.
+
+    Returns
+    -------
+    (types, types); row t: chances that a neighbour of a cell of type t is of each type.
+    """
+    n, t = p.shape
+    size, k = p.sum(axis=0), neighbours.shape[1]
+    frequency = (size + 0.5) / (n + 0.5 * t)
+    expected = own * np.minimum(1.0, size / max(k, 1))  # three cells cannot surround each other with fifteen
+    counts = p.T @ over_neighbours(p, neighbours) / max(k, 1)
+    counts += cells * (np.diag(expected) + (1 - expected)[:, None] * frequency[None, :])
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def posterior(
+    evidence: Floats,
+    neighbours: Indices,
+    *,
+    weight: float,
+    doubt: float,
+    own: float,
+    cells: float,
+    temperature: float,
+    rounds: int,
+    tolerance: float,
+) -> Floats:
+    """Probability of each type for each cell, from its evidence and its neighbours.
+
+    With evidence L, neighbours j of cell i, probabilities p, type frequencies f and M = `looks`:
+
+        score(i, t) = softened L(i, t) + log f(t) + weight * sum_j log( sum_u M(t, u) p(j, u) )
+        p(i, t) proportional to exp(score(i, t))
+
+    repeated to a fixed point, half a step at a time.
+
+    Parameters
+    ----------
+    evidence
+        (cells, types) nats; -inf: ruled out.
+    neighbours
+        (cells, k); -1: none.
+    weight
+        Weight of one neighbour; below 1 because neighbours are no independent witnesses.
+    doubt, own, cells
+        See `softened` and `looks`.
+    temperature
+        What scores are divided by in the probabilities returned (the rounds use 1).
+    rounds, tolerance
+        Most rounds; stop when no probability moves by more.
+
+    Returns
+    -------
+    (cells, types), rows add up to 1.
+    """
+    from scipy.special import softmax
+
+    base = softened(evidence, doubt)
+    n, t = base.shape
+    if n == 0 or t == 0:
+        return np.zeros((n, t))
+    p: Any = softmax(base, axis=1)
+    score = base
+    for _ in range(rounds):
+        chances = np.log(p @ looks(p, neighbours, own=own, cells=cells).T)
+        score = base + np.log((p.sum(axis=0) + 0.5) / (n + 0.5 * t)) + weight * over_neighbours(chances, neighbours)
+        new = (p + softmax(score, axis=1)) / 2
+        done = np.abs(new - p).max() < tolerance
+        p = new
+        if done:
+            break
+    return np.asarray(softmax(score / temperature, axis=1))

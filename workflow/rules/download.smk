@@ -1,0 +1,45 @@
+# Not a parameter of the rule: where a file is kept and how often it is tried changes nothing in it.
+FETCH = stage_config(SETTINGS, "download")
+
+
+rule download:
+    output:
+        "<results>/downloads/{dataset}/{file}.json",
+    log:
+        "<results>/logs/download/{dataset}/{file}.log",
+    wildcard_constraints:
+        dataset="|".join(sorted({re.escape(dataset) for dataset, _ in DOWNLOADS})) or "none",
+        file="|".join(sorted({re.escape(name) for _, name in DOWNLOADS})) or "none",
+    retries: 1
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("download"),
+        entry=lambda wildcards: json.dumps(DOWNLOADS[wildcards.dataset, wildcards.file], sort_keys=True),
+    message:
+        "Fetching {wildcards.file} of {wildcards.dataset}"
+    shell:
+        "python -m nicheloop fetch --file {params.entry:q} --dataset {wildcards.dataset:q} --out {output:q}"
+        " --config {FETCH:q} 2> {log:q}"
+
+
+rule facts:
+    input:
+        records=per_sample("ingest.json"),
+    output:
+        "<results>/cohort/facts.tsv",
+    log:
+        "<results>/logs/facts.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1500,
+        runtime=30,
+    params:
+        code=code_digest("facts"),
+        config=json.dumps({"download": {"catalogue": SETTINGS.download.catalogue}}),
+    message:
+        "Checking what the papers state"
+    shell:
+        "python -m nicheloop facts --records {input.records:q} --out {output:q} --config {params.config:q} 2> {log:q}"

@@ -1,0 +1,27 @@
+rule provenance:
+    input:
+        html="<results>/report.html",
+        atlas="<results>/atlas.h5ad",
+        status="<results>/cohort/status.tsv",
+    output:
+        out="<results>/provenance.json",
+    log:
+        "<results>/logs/provenance.log",
+    benchmark:
+        "<results>/benchmarks/provenance.tsv"
+    group:
+        "closing"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        code=code_digest("provenance"),
+        config=json.dumps(SETTINGS.model_dump(), sort_keys=True),
+        folder=lambda wildcards, output: str(Path(output.out).parent),
+    message:
+        "Checksums of all that went in and came out"
+    shell:
+        "python -m nicheloop provenance --results {params.folder:q} --out {output.out:q} --config {params.config:q}"
+        " 2> {log:q}"

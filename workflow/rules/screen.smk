@@ -1,0 +1,41 @@
+# Optional: only with screen.resource in the configuration.
+from nicheloop import interactions
+
+SCREENS = per_sample("screen.parquet") if SETTINGS.screen.resource else []
+
+
+def screened_resource(wildcards):
+    """Files of the ligand-receptor resource: an edit of them re-runs the screen."""
+    return [str(path) for path in interactions.files(SETTINGS.screen.resource)]
+
+
+rule screen:
+    input:
+        counts="<results>/samples/{sample}/counts.h5ad",
+        cell_types="<results>/cohort/cell_types.parquet",
+        malignancy="<results>/samples/{sample}/malignancy.parquet",
+        ambient="<results>/samples/{sample}/ambient.parquet",
+        resource=screened_resource,
+    output:
+        out="<results>/samples/{sample}/screen.parquet",
+    log:
+        "<results>/logs/screen/{sample}.log",
+    benchmark:
+        "<results>/benchmarks/screen/{sample}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: SETTINGS.screen.threads
+    resources:
+        mem_mb=memory(),
+        runtime=30,
+    params:
+        code=code_digest("screen"),
+        config=sections("screen", "crosstalk"),
+        seed=SETTINGS.seed,
+    message:
+        "Ligand-receptor screen of {wildcards.sample}"
+    shell:
+        "python -m nicheloop screen"
+        " --counts {input.counts:q} --cell-types {input.cell_types:q}"
+        " --malignancy {input.malignancy:q} --ambient {input.ambient:q}"
+        " --out {output.out:q} --config {params.config:q} --seed {params.seed} --threads {threads} 2> {log:q}"
