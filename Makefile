@@ -8,7 +8,7 @@ REAL_DATA ?= $(or $(NICHELOOP_REAL_DATA),data/real)
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-crosstalk
+.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,9 @@ real: $(READY)  ## five real samples, from NICHELOOP_REAL_DATA (or data/real), t
 	@$(BIN)/python tests/real_cohort.py "$(REAL_DATA)" results-real
 	@$(SNAKEMAKE) --quiet rules host --config samples=results-real/samples.tsv results=results-real
 	@echo; echo "The report is ready: $(CURDIR)/results-real/report.html"
+
+bench-cnv: $(READY)  ## copy-number profiles beside infercnvpy, 5,000 cells
+	@$(BIN)/python benchmarks/bench_cnv.py
 
 bench-crosstalk: $(READY)  ## the ligand-receptor screen beside liana, squidpy, FastCCC (QUICK=--quick: 10,000 cells only)
 	@test -x benchmarks/.venv/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python benchmarks/.venv

@@ -52,6 +52,13 @@ CLONES = {
             _check("9p24", "gain", "not_measurable"),
         ],
     },
+    "marker_loci": {
+        clone: [
+            {"gene": "CD44", "locus": "11p13", "arm": "11p", "n_genes": 50, "log2": 0.4, "z": 4.2, "seen": seen},
+            {"gene": "CD24", "locus": "6q21", "arm": "6q", "n_genes": 50, "log2": 0.0, "z": 0.1, "seen": "no_change"},
+        ]
+        for clone, seen in (("clone_1", "gain"), ("clone_2", "no_change"))
+    },
     "her2": {
         "clone_1": {"amplified": False, "high": ["STARD3"], "measured": ["ERBB2", "GRB7", "STARD3"]},
         "clone_2": {"amplified": None, "high": [], "measured": ["ERBB2"]},
@@ -180,18 +187,25 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
     _write(crosstalk, results, "crosstalk", sample)
     arms = []
     for axis in ("IL6_classic", "CXCL8"):
-        for arm in "ABC":
+        for arm in ("A", "B", "C", "B_aldh1a3"):
             ok = axis == "IL6_classic" and assessable and not (arm == "C" and not macrophages)
             value = rng.normal(0.8, 0.4)
-            arms.append({"axis": axis, "arm": arm, "what": "icaf -> malignant", "reason": "" if ok else "no receptor counts",
+            response = arm.startswith("B")
+            arms.append({"axis": axis, "arm": arm, "what": f"what {arm} asks of {axis}", "reason": "" if ok else "no receptor counts",
                          "status": "tested" if ok else "receptor_not_detected",
                          **{c: (v if ok else np.nan) for c, v in {
                              "effect": value, "effect_low": value - 0.4, "effect_high": value + 0.4, "z": 2.0, "p": 0.02,
-                             "effect_adjusted": value if arm == "B" else np.nan, "niche_ligand": 1.0, "response": 0.2,
-                             **dict.fromkeys(("p_label", "p_pair", "p_decoy", "effect_stress", "effect_ifn", "p_raw", "p_stress",
-                                              "p_ifn", "p_adjusted", "response_high", "response_aldh1a3"), np.nan)}.items()}})  # fmt: skip
+                             **dict.fromkeys(("effect_stress", "effect_ifn", "effect_adjusted"), value - 0.1 if response else np.nan),
+                             **dict.fromkeys(("p_raw", "p_stress", "p_ifn", "p_adjusted"), 0.02 if response else np.nan),
+                             **dict.fromkeys(("p_label", "p_pair", "p_decoy"), np.nan if response else 0.015),
+                             "niche_ligand": 1.0, "response": 0.2, "response_high": np.nan, "response_aldh1a3": np.nan}.items()}})  # fmt: skip
     loop = pd.DataFrame(arms)
     _write(loop, results, "loop_arms", sample)
+    _write(pd.DataFrame([{
+        "step": step, "gene": gene, "population": who, "status": "measured" if macrophages else "too_few_cells", "reason": "",
+        "n_cells": 40, "umi": 30.0, "fraction": 0.4, "upper": 0.5, "ambient_umi": 1.0, "level": 1.25 if macrophages else np.nan}
+        for step, gene, who in (("ligand", "IL1B", "macrophage"), ("receptor", "IL1R1", "caf"), ("response", "IL6", "caf"))]),
+        results, "chain", sample)  # fmt: skip
     for name in ("moments", "evidence", "pseudobulk"):
         _write(tables.empty(name), results, name, sample)
     x = rng.poisson(1.0, (n, len(GENES)))
@@ -226,7 +240,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
                 s, 0, 0, patient=f"P{i}", subtype=subtypes[i], tissue="primary tumour", is_counts=False, **why
             )
             for name, contract in tables.CONTRACTS.items():
-                if "{sample}" in contract.path:
+                if "{sample}" in contract.path and not contract.optional:
                     _write(tables.empty(name), results, name, s, **why)
             write_counts(
                 results / "samples" / s,
@@ -323,6 +337,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
         **dict.fromkeys(("present_low", "present_high", "p_present", "q", "detectable_rho", "coupling_forward_high",
                          "p_forward_high", "coupling_forward_aldh1a3", "p_forward_aldh1a3", "aldh1a3_present_low",
                          "aldh1a3_present_high", "aldh1a3_p_present", "aldh1a3_q"), np.nan),
+        **{f"n_swapped_{k}": 0 for k in ("forward", "forward_high", "forward_aldh1a3", "return")},
         "strata": "TNBC/demo: 1 (too small)"} for a in ("IL6_classic", "CXCL8")]), results, "loop_cohort")  # fmt: skip
     _write(pd.DataFrame([{
         "axis": a, "arm": AXES[a][0], "sender": s, "receiver": AXES[a][3], "n_patients": 4, "n_assessable": 3 * (k % 3 == 0),
@@ -332,6 +347,26 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
         **dict.fromkeys(("effect_loo_low", "effect_loo_high", "specificity", "specificity_low", "specificity_high", "i2",
                          "specificity_loo_low", "specificity_loo_high", "detectable_specificity", "detectable_rho",
                          "effect_matched", "effect_matched_low", "effect_matched_high"), np.nan)} for a in AXES for k, s in enumerate(SENDERS)]), results, "axes")  # fmt: skip
+    _write(pd.DataFrame([{
+        "axis": "IL6_classic", "sender": "icaf", "receiver": "malignant", "subtype": s, "n_patients": 2, "n_assessable": k,
+        "n_significant": 1, "effect": -0.5, "effect_low": -1.25, "effect_high": 0.25,
+        **dict.fromkeys(("specificity", "specificity_low", "specificity_high"), np.nan)} for k, s in ((2, "TNBC"), (1, "unknown_subtype"))]),
+        results, "axis_subtypes")  # fmt: skip
+    _write(pd.DataFrame([{
+        "control": c, "axis": f"CTRL_{c}", "ligand": c.split("-")[0], "receptor": c.split("-")[1], "sender": "endothelial",
+        "receiver": "endothelial", "n_patients": 5, "n_with_cells": k, "n_tested": k, "n_significant": k, "p": 1e-5 if k else np.nan,
+        "verdict": "positive" if k else "not assessable", "reason": "significant in " + "every one of the patients with its cells; " * 6}
+        for c, k in (("DLL4-NOTCH4", 4), ("CD40LG-CD40", 0))]), results, "axis_controls")  # fmt: skip
+    _write(pd.DataFrame([{
+        "patient": p, "sample": s, "status": "ok", "reason": f"{n} decoys tested", "n_tested": n, "n_significant": k, "fraction": k / n,
+        "fraction_low": k / n / 2, "fraction_high": k / n * 2, "n_significant_usual": u, "fraction_usual": u / n, "p_excess": 0.6,
+        "verdict": "no more than the level"}
+        for p, s, n, k, u in (("P0", samples[0], 250, 10, 100), ("cohort", "cohort", 250, 10, 100))]), results, "decoys")  # fmt: skip
+    _write(pd.DataFrame([{
+        "link": k, "what": f"{k} with IL6 of caf", "n_patients": 5, "n_assessable": 4, "n_swapped": 0, "status": "too_few_patients",
+        "rho": 0.4, "rho_low": -0.8, "rho_high": 0.9, "coupling": np.nan, "p": np.nan, "strata": "TNBC in demo: 1 (too small)",
+        "detectable_rho": 0.99, "wording": "No statement: 4 of 5 patients are assessable, 10 are needed."}
+        for k in ("chain", "ligand", "receptor")]), results, "chains")  # fmt: skip
     _write(pd.DataFrame([{
         "contrast": c, "status": "too_few_patients", "reason": "2 patients with both states, 3 needed", "gene": "-", "n_patients": 2, "circular": False,
         **dict.fromkeys(("mean_counts", "log2_fold_change", "statistic", "p", "q"), np.nan)} for c in ("m_csc", "tam_m2")]),

@@ -20,8 +20,11 @@ MARK = "<!-- generated below this line by `make test-faults` and `make test-clus
 GROUPS = {
     "tests.faults.test_broken_runs": "Runs that were killed or disturbed",
     "tests.faults.test_disk_and_memory": "Disk and memory",
+    "tests.test_download": "Servers that misbehave",
+    "tests.test_archives": "Archives that lie",
     "tests.cluster.test_slurm": "A real SLURM of one node",
     "tests.cluster.test_profile": "Profile, conda, container, module (static, and a dry run)",
+    "tests.cluster.test_wheel": "The wheel in a clean environment",
 }
 OTHER = "Bad input"
 
@@ -76,10 +79,11 @@ def table(record: dict[str, dict[str, str]]) -> str:
 def main(paths: list[str]) -> int:
     """Merge the outcomes into the record and write the page; returns 1 if any case failed."""
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    new: dict[str, dict[str, str]] = {}
     for path in paths:
-        new = read_junit(Path(path))
-        modules = {e["module"] for e in new.values()}
-        record = {k: v for k, v in record.items() if v["module"] not in modules or k in new} | new
+        new |= read_junit(Path(path))
+    modules = {e["module"] for e in new.values()}
+    record = {k: v for k, v in record.items() if v["module"] not in modules} | new
     record = dict(sorted(record.items()))
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")

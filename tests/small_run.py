@@ -76,10 +76,9 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def kill_after(process: subprocess.Popen[str], out: Path, n_files: int, seconds: float) -> bool:
-    """SIGKILL a run some time after `n_files` more tables stand; False if it ended before."""
-    goal = tables_of(out) + n_files
-    while tables_of(out) < goal:
+def kill_after(process: subprocess.Popen[str], out: Path, n_tables: int, seconds: float) -> bool:
+    """SIGKILL a run some time after `n_tables` stand in its folder; False if it ended before."""
+    while tables_of(out) < n_tables:
         if process.poll() is not None:
             return False
         time.sleep(0.05)
@@ -117,7 +116,8 @@ def kill_jobs(process: subprocess.Popen[str], chosen: Callable[[list[str]], bool
     return n
 
 
-def moments(seed: int, n: int) -> list[tuple[int, float]]:
-    """Random moments to kill at: after so many tables, and so many seconds."""
+def moments(seed: int, n: int, n_tables: int) -> list[tuple[int, float]]:
+    """Random moments to kill at, from the first to the last table of a run: so many tables stand, so many seconds on."""
     rng = np.random.default_rng(seed)
-    return [(int(rng.integers(1, 6)), float(rng.uniform(0, 2))) for _ in range(n)]
+    when = np.sort(rng.choice(n_tables - 2, n, replace=False)) + 1
+    return [(int(w), float(rng.uniform(0, 2))) for w in when]

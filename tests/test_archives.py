@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from nicheloop import archives
 from nicheloop.errors import UserError
 
+pytestmark = pytest.mark.faults
+
 LIMITS: dict[str, Any] = {"max_bytes": 10**9, "max_ratio": 1000, "max_files": 100}
 KINDS = ["x.tar", "x.tar.gz", "x.tar.bz2", "x.tar.xz", "x.zip"]
 

@@ -35,6 +35,8 @@ from matrix_files import (
 from nicheloop import inputs, readers
 from nicheloop.errors import UserError
 
+pytestmark = pytest.mark.faults
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 

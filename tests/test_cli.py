@@ -65,6 +65,7 @@ def test_help_needs_no_heavy_import():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -126,6 +127,7 @@ def test_what_is_meant_as_a_sheet_is_read_as_one(tmp_path: Path):
         launch.sheet_for([str(tmp_path / "good.csv"), str(tmp_path / "a.h5")], tmp_path / "out")
 
 
+@pytest.mark.faults
 def test_the_survey_names_good_and_bad_samples_and_only_none_at_all_stops(tmp_path: Path, capsys):
     (tmp_path / "good.csv").write_text("gene,a,b\nCD44,1,2\n")
     (tmp_path / "bad.csv").write_text("<html>\n404\n")
@@ -142,6 +144,7 @@ def test_the_survey_names_good_and_bad_samples_and_only_none_at_all_stops(tmp_pa
         launch._announce(rows[1:])
 
 
+@pytest.mark.faults
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -151,6 +154,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch
         launch._prepare_folder(tmp_path)
 
 
+@pytest.mark.faults
 def test_samples_that_were_not_used_and_warnings_are_said_at_the_end(tmp_path: Path):
     records = {
         "a": {"status": "unreadable", "reason": "a.h5: damaged.", "warnings": []},
@@ -172,9 +176,10 @@ def test_of_a_failed_step_the_cause_and_the_log_are_shown(tmp_path: Path, capfd,
     log.write_text("12:00 something\nTraceback\nnicheloop: a.h5: damaged.\n12:01 end\n")
     failed = subprocess.CalledProcessError(2, f"set -e; python -m nicheloop qc 2> {shlex.quote(str(log))}")
     code = f"import sys; print({str(failed)!r}, file=sys.stderr)"
-    launch._follow([sys.executable, "-c", code], {}, quiet=True)
-    err = capfd.readouterr().err
-    assert err == f"nicheloop: step qc/s1 failed:\nnicheloop: a.h5: damaged.\n  {log}\n"
+    for quiet in (True, False):
+        launch._follow([sys.executable, "-c", code], {}, quiet=quiet)
+        err = capfd.readouterr().err
+        assert err == f"nicheloop: step qc/s1 failed:\nnicheloop: a.h5: damaged.\n  {log}\n"
     assert launch._cause("/nowhere/at/all.log") is None
 
 
@@ -189,7 +194,7 @@ def test_routine_of_the_workflow_engine_is_left_out_and_trouble_is_not(capfd):
     out, err = capfd.readouterr()
     assert code == 3
     assert out == "  1 of 2 steps (50%) done: report\n"
-    assert err == "Error in rule qc:\n    jobid: 3\n"
+    assert err == "Error in rule qc:\n"
 
 
 def test_words_of_the_command_line_are_data_sets_or_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -199,3 +204,17 @@ def test_words_of_the_command_line_are_data_sets_or_paths(tmp_path: Path, monkey
     chosen, paths = launch.named(words, "")
     assert chosen == ["GSE176078:CID3586,CID44971", "gse75688"]
     assert paths == ["tenx-idc", "x.h5", "https://a.org/GSE1.h5"]
+
+
+def test_a_run_that_fails_in_the_same_place_again_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever makes the workflow try again what is recorded as failed: it is not recorded for ever."""
+    calls: list[list[str]] = []
+
+    def follow(command: list[str]) -> int:
+        calls.append(command)
+        return 1
+
+    monkeypatch.setattr(launch, "_close", lambda *_: (["a.parquet"], ["sample a is recorded as failed"]))
+    assert launch._keep_going(["snakemake", "--cores", "2", "--config", "x=1"], ["-R", "b"], follow, tmp_path, []) == 1
+    assert ["--cleanup-metadata" in c for c in calls] == [False, True, False]
+    assert ["-R" in c for c in calls] == [True, False, False]

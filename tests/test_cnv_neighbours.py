@@ -163,7 +163,7 @@ def test_verdict_never_decides_against_itself():
 
 SETTINGS = cnv_groups.Settings(
     n_permutations=300, min_arm_genes=20, window=100, lineage_mads=3.0, seed=0, block=20, pseudo=0.05, clip=1.0,
-    n_components=2, half_weight=0.1,
+    n_components=2, half_weight=0.1, n_mixture=99, max_cells=500,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 from scipy.stats import binomtest
 
-from nicheloop import axes, detection, genes, io, loop, stats, tables
+from nicheloop import axes, detection, genes, io, loop, permuted, stats, tables
 from nicheloop import crosstalk as ct
 from nicheloop import ligand_receptor as lr
 from nicheloop.config import Crosstalk
@@ -62,11 +62,13 @@ def naive(x, symbols, masks, pair, ambient=0.0):
     return (mean(pair.sender, pair.ligand) * min(mean(pair.receiver, g) for g in pair.receptor)) ** 0.5
 
 
-def test_strength_and_null_agree_with_a_naive_loop(monkeypatch):
+@pytest.mark.parametrize("switch", [{"BLOCK": 1000}, {}, {"COMPILED": 0}])  # small blocks, one block, compiled loops
+def test_strength_and_null_agree_with_a_naive_loop(monkeypatch, switch):
+    for name, value in switch.items():
+        monkeypatch.setattr(permuted, name, value)
     x, symbols, masks = random_sample()
     pairs = [PAIR, lr.Pair("X", "forward", "LIG", ("REC1",), "b_part", "a")]
     sample = sample_of(x, symbols, masks)
-    monkeypatch.setattr(lr, "BLOCK", 1000)
     got = lr.test_pairs(sample, pairs, [], OPTIONS, 5)
     np.testing.assert_allclose(got.strength, [naive(x, symbols, masks, p) for p in pairs])
     # the same permutations, drawn as the engine does
@@ -84,8 +86,17 @@ def test_strength_and_null_agree_with_a_naive_loop(monkeypatch):
             seen[b, j] = all(v.sum() >= OPTIONS.min_umi and (v > 0).sum() >= OPTIONS.min_positive_cells for v in values)
     np.testing.assert_allclose(got.label, null)
     np.testing.assert_array_equal(got.label_seen, seen)
-    monkeypatch.setattr(lr, "BLOCK", 10_000_000)
-    np.testing.assert_array_equal(lr.test_pairs(sample, pairs, [], OPTIONS, 5).label, got.label)  # blocks do not matter
+
+
+def test_compiled_and_plain_sums_are_the_same_bytes(monkeypatch):
+    x, symbols, masks = random_sample()
+    sample, drawn = sample_of(x, symbols, masks), []
+    for limit in (0, 10**12):
+        monkeypatch.setattr(permuted, "COMPILED", limit)
+        parts = permuted.permuted_sums(sample.x, sample.totals, sample.masks, 100, np.random.default_rng(3))
+        drawn.append([np.concatenate(p) for p in zip(*parts, strict=True)])
+    for plain, compiled in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(plain, compiled)
 
 
 def test_permutations_keep_sizes_and_overlaps():
@@ -94,7 +105,7 @@ def test_permutations_keep_sizes_and_overlaps():
     ones = sparse.csr_matrix(np.ones((len(x), 1)))
     both = (m[:, 1] & m[:, 2])[:, None]
     rng = np.random.default_rng(0)
-    umi, positive, total = next(lr.permuted_sums(ones, np.full(len(x), 1e4), m.astype(bool), 20, rng))
+    umi, positive, total = next(permuted.permuted_sums(ones, np.full(len(x), 1e4), m.astype(bool), 20, rng))
     np.testing.assert_allclose(umi[:, :, 0], np.tile(m.sum(axis=0), (20, 1)))  # every population keeps its size
     np.testing.assert_allclose(positive, umi)
     np.testing.assert_allclose(total, umi[:, :, 0] * 1e4)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.stats import binomtest
 
+from benchmarks.validation.crosstalk_tumours import demo_sample
 from nicheloop import crosstalk as ct
-from nicheloop import decoys, genes, io
+from nicheloop import decoys, genes, io, simulate
 from nicheloop import ligand_receptor as lr
 from nicheloop.config import Crosstalk
 from nicheloop.roles import roles
@@ -135,26 +138,71 @@ def test_without_stand_ins_the_answer_is_no_comparison():
     pools = decoys.Pools.of(few, roles(), AXIS_GENES)
     usual = sorted((g for g in few.genes if g.startswith("B")), key=lambda g: -few.x[:, few.gene_index()[g]].sum())
     pair = lr.Pair("X", "forward", usual[0], (usual[1],), "caf", "malignant")
-    assert np.isnan(decoys.decoy_p(pools, [pair], OPTIONS, 0)).all()
+    assert np.isnan(decoys.decoy_p(pools, [pair], OPTIONS, 0)[0]).all()
     row = ct.score_axes(few, [pair], OPTIONS, 0, reserved=AXIS_GENES).iloc[0]
     assert row["p"] == max(row["p_label"], row["p_pair"]) and np.isnan(row["p_decoy"])
-    many = tumour()  # the genes are there, but nothing of them can be measured in so few cells
+    many = tumour()  # the genes are there, but too few of them can be measured in so few cells
     dim = lr.Sample(many.x, many.totals, many.genes, many.names, many.masks & (np.arange(300) < 30)[:, None], many.ambient,
                     np.nan, frozenset())  # fmt: skip
     strict = OPTIONS.model_copy(update={"min_stand_ins": 100})
-    assert decoys.decoy_p(decoys.Pools.of(dim, roles(), AXIS_GENES), [pair], strict, 0).tolist() == [1.0]
+    p, words = decoys.decoy_p(decoys.Pools.of(dim, roles(), AXIS_GENES), [pair], strict, 0)
+    assert p.tolist() == [1.0] and f"nothing to compare {pair.ligand} with" in words[0]
+
+
+def test_a_rare_ligand_is_compared_with_genes_of_other_abundance_and_the_row_says_so():
+    """No other secreted gene is so rare and so concentrated: that must not read as no evidence at all."""
+    sample = tumour(3)
+    facts, lookup = roles(), sample.gene_index()
+    pools = decoys.Pools.of(sample, facts, AXIS_GENES)
+    pair = next(
+        p
+        for p in decoys.choose_decoys(pools, like(sample), OPTIONS, 0)
+        if p.sender == "caf" and p.receiver == "malignant"
+    )
+    x, rng = sample.x.toarray(), np.random.default_rng(0)
+    caf, malignant = np.flatnonzero(sample.masks[:, 1]), np.flatnonzero(sample.masks[:, 0])
+    x[:, [lookup[g] for g in pair.genes]] = 0
+    x[rng.choice(caf, 11, replace=False), lookup[pair.ligand]] = 1  # just above the floor, and nowhere else
+    x[malignant, lookup[pair.receptor[0]]] = rng.poisson(6, len(malignant))
+    rare = lr.Sample(sparse.csr_matrix(x), x.sum(axis=1), sample.genes, sample.names, sample.masks, sample.ambient,
+                     np.nan, frozenset())  # fmt: skip
+    strict = OPTIONS.model_copy(update={"min_stand_ins": 30})  # more than are as concentrated
+    claim = ct.score_axes(rare, [pair], strict, 0, reserved=AXIS_GENES).iloc[0]  # a claim is never compared so easily
+    assert claim["p"] == 1 and f"nothing to compare {pair.ligand} with" in claim["reason"]
+    pair = dataclasses.replace(pair, arm="positive_control")
+    row = ct.score_axes(rare, [pair], strict, 0, reserved=AXIS_GENES).iloc[0]
+    assert row["status"] == "tested" and row["p_decoy"] <= 0.05
+    assert f"{pair.ligand} compared with secreted genes of any abundance" in row["reason"]
+    n = decoys.Pools.of(rare, facts, AXIS_GENES).measurable("secreted", "caf", OPTIONS).size
+    narrow = OPTIONS.model_copy(update={"min_stand_ins": n})  # itself does not count: one too few
+    wide = ct.score_axes(rare, [pair], narrow, 0, reserved=AXIS_GENES).iloc[0]
+    assert f"{pair.ligand} compared with secreted and membrane genes of any abundance" in wide["reason"]
+    # only genes of the two classes ever stand in: others are less specific, and everything would be significant
+    found, _ = decoys.Pools.of(rare, facts, AXIS_GENES).stand_ins(pair.ligand, "ligand", "caf", narrow)
+    assert {str(rare.genes[i]) for i in found} <= (facts.secreted | facts.membrane) - {pair.ligand}
+
+
+def test_all_positive_controls_are_positive_in_a_tumour_with_the_rates_of_real_cells():
+    axes = {a.id: a for a in genes.axes()}
+    controls = [*(a for i, a in axes.items() if i.startswith("CTRL_") and a.arm == "positive_control"), axes["VEGFA"]]
+    few = Crosstalk(n_permutations=99, n_matched_pairs=199)
+    plan = next(p for p in simulate.PLANS if p.sample == "demo_her2_1")
+    table = ct.score_axes(demo_sample(plan, 1), lr.pairs_of_axes(controls), few, 1, reserved=AXIS_GENES)
+    best = table.groupby("axis")["p"].min()
+    assert len(best) == 5 and (best <= 0.05).all(), best
 
 
 def test_p_against_decoys_does_not_depend_on_the_order_of_cells_or_on_the_other_pairs():
     sample = tumour(5)
     pools = decoys.Pools.of(sample, roles(), AXIS_GENES)
     chosen = decoys.choose_decoys(pools, like(sample), OPTIONS, 0)[:20]
-    p = decoys.decoy_p(pools, chosen, OPTIONS, 7)
+    p, _ = decoys.decoy_p(pools, chosen, OPTIONS, 7)
     order = np.random.default_rng(0).permutation(sample.x.shape[0])
     moved = lr.Sample(sample.x[order], sample.totals[order], sample.genes, sample.names, sample.masks[order], sample.ambient,
                       np.nan, frozenset())  # fmt: skip
-    np.testing.assert_array_equal(p, decoys.decoy_p(decoys.Pools.of(moved, roles(), AXIS_GENES), chosen, OPTIONS, 7))
-    np.testing.assert_array_equal(p[3:5], decoys.decoy_p(pools, chosen[3:5], OPTIONS, 7))
+    again, _ = decoys.decoy_p(decoys.Pools.of(moved, roles(), AXIS_GENES), chosen, OPTIONS, 7)
+    np.testing.assert_array_equal(p, again)
+    np.testing.assert_array_equal(p[3:5], decoys.decoy_p(pools, chosen[3:5], OPTIONS, 7)[0])
 
 
 def rows(n, k, usual=None):

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from http_server import Server, running
-from nicheloop import download
+from nicheloop import download, transfer
 from nicheloop.config import Download
-from nicheloop.download import Remote
 from nicheloop.errors import UserError
+from nicheloop.transfer import Remote
+
+pytestmark = pytest.mark.faults
 
 K = 1 << 16  # whole blocks arrive or do not
 TEXT = bytes(range(256)) * 4096  # 1 MB
@@ -84,7 +86,7 @@ def test_a_server_that_stays_busy_ends_in_words(server: Server, options: Downloa
 
 def test_waits_double_up_to_the_longest(server: Server, options: Download, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(download.time, "sleep", waits.append)
+    monkeypatch.setattr(transfer.time, "sleep", waits.append)
     slow = options.model_copy(update={"retries": 4, "backoff_seconds": 2.0, "max_backoff_seconds": 10.0})
     download.fetch(remote(server.serve("/x", TEXT, failures=[500] * 4)), slow)
     assert waits == [2, 4, 8, 10]

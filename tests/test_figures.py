@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nicheloop import figures, figures_cells, figures_niche, report_text, tables
+from nicheloop import figures, figures_cells, figures_niche, figures_patients, report_text, tables
 
 
 def texts(figure: object) -> str:
@@ -86,6 +86,64 @@ def test_axis_dots_show_untestable_pairs() -> None:
     assert "1/3" in said and "1/1" in said and "receptor not detected" in said and "mast" in said
     untested = table.assign(n_assessable=0, effect=np.nan, status="no_counts")
     assert figures.render(figures_niche.axis_dots(untested, ["IL6_classic"]))
+
+
+def test_forest_of_patients_says_why_one_is_missing() -> None:
+    ends = [f"{n}{e}" for n in ("effect", "specificity") for e in ("", "_low", "_high")]
+    table = pd.DataFrame({"label": ["P1", "P2"], "status": ["tested", "too_few_cells"], "q": [0.01, np.nan],
+                          **{e: [1.0, np.nan] for e in ends}})  # fmt: skip
+    pair = pd.Series({"axis": "IL6_classic", "sender": "icaf", "receiver": "malignant", "effect": 1.0, "effect_low": 0.5,
+                      "effect_high": 1.5, "effect_loo_low": 0.8, "effect_loo_high": 1.2,
+                      **dict.fromkeys([*ends[3:], "specificity_loo_low", "specificity_loo_high"], np.nan)})  # fmt: skip
+    figure = figures_patients.axis_forest([(pair, table)], report_text.short_words, 0.05)
+    said = texts(figure)
+    assert (
+        "IL6 classic: icaf to malignant" in said
+        and said.count("NA: too few cells") == 2
+        and "NA: fewer than two" in said
+    )
+    band = figure.axes[0].patches[0]
+    assert (band.get_x(), band.get_width()) == pytest.approx((0.8, 0.4))
+    assert figures.render(figure)
+
+
+def test_responses_show_raw_and_adjusted_for_both_labels() -> None:
+    base = {"label": "P1", "axis": "IL6_classic", "status": "tested", "effect": 1.0, "effect_low": 0.5, "effect_high": 1.5,
+            "effect_stress": 0.9, "effect_ifn": 0.8, "effect_adjusted": 0.7, "p_raw": 0.01, "p_stress": 0.2, "p_ifn": 0.01,
+            "p_adjusted": 0.2}  # fmt: skip
+    nothing = {k: np.nan for k, v in base.items() if isinstance(v, float)}
+    arms = pd.DataFrame([{**base, "arm": "B"}, {**base, **nothing, "arm": "B_aldh1a3", "status": "too_few_csc"}])
+    figure = figures_patients.responses(arms, ["P1"], {"IL6_classic": "STAT3 core"}, report_text.short_words)
+    drawn = sorted(
+        float(line.get_xdata()[0]) for line in figure.axes[0].lines if line.get_marker() not in ("None", None)
+    )
+    assert drawn == [0.7, 0.8, 0.9, 1.0]
+    assert "NA: too few ALDH1A3-high cells" in texts(figure) and "STAT3 core: CD44+/CD24-" in texts(figure)
+
+
+def test_decoys_without_a_share_keep_their_row() -> None:
+    row = {
+        "n_tested": 3.0,
+        "fraction": np.nan,
+        "fraction_low": np.nan,
+        "fraction_high": np.nan,
+        "fraction_usual": np.nan,
+    }
+    table = pd.DataFrame([{**row, "patient": "P1"}, {**row, "patient": "cohort", "fraction": 0.04, "fraction_low": 0.02,
+                           "fraction_high": 0.08, "fraction_usual": 0.4}])  # fmt: skip
+    said = texts(figures_patients.decoy_shares(table, 0.05))
+    assert "NA: 3 decoys tested" in said and "P1" in said
+
+
+def test_arm_checks_mark_direction_and_expectation() -> None:
+    rows = pd.DataFrame({"label": ["a clone 1"] * 3, "region": ["1q", "16q", "9p24"], "expected": ["gain", "loss", "gain"],
+                         "seen": ["gain", "gain", "not_measurable"], "agrees": [True, False, False], "log2": [0.4, 0.3, 0.0]})  # fmt: skip
+    figure = figures_cells.arm_checks(rows, ["a clone 1"])
+    said = texts(figure)
+    assert "16q loss" in said and said.count("+") == 2
+    assert len(figure.axes[0].patches) == 1  # framed only where it is as expected
+    values = np.ma.filled(figure.axes[0].get_images()[0].get_array().astype(float), np.nan)
+    assert np.isnan(values[0]).tolist() == [False, False, True]
 
 
 def test_cnv_orders_chromosomes_as_numbers() -> None:

@@ -38,6 +38,8 @@ from nicheloop import config, datasets, genes, readers, selection, sheet
 from nicheloop.errors import UserError
 from nicheloop.inputs import DataError
 
+pytestmark = pytest.mark.faults
+
 DATES = "".join(f"{n}-{m},1,2\n" for n in (1, 2, 3) for m in ("Mar", "Sep"))
 
 

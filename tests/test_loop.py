@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from scipy import sparse
 from scipy.stats import binomtest
 
-from nicheloop import chain, io, loop, loop_cohort
+from nicheloop import chain, genes, io, loop, loop_cohort, mixtures
 from nicheloop import ligand_receptor as lr
 from nicheloop.config import Loop
 from small_tumour import FEW, build, inputs
@@ -76,6 +79,7 @@ def test_response_arm():
     assert found["status"] == "tested" and found["p"] == pytest.approx(1 / 200) and found["effect"] > 0.5
     null = arm_b(tumour(shift=0.0, seed=3))
     assert null["p"] > 0.05
+    assert "a response that follows stress as a whole cannot be told from it" in found["reason"]  # the test's limit
 
 
 def test_response_that_is_only_stress_does_not_pass():
@@ -98,6 +102,70 @@ def test_response_that_is_only_stress_does_not_pass():
 def test_response_arm_obstacles(cells, readout, status):
     found = arm_b(cells, readout)
     assert found["status"] == status and found["reason"] and "p" not in found
+
+
+def with_doublets(rng, n_doublets, readout=3.0, cells=300):
+    """Null of arm B: label and read-out are unrelated; doublets with fibroblasts, which have more of the read-out, are
+    nearly all called CSC-high."""
+    names = [*loop.readouts()["STAT3_core"], *[f"C{i:02d}" for i in range(30)], *[f"B{i:03d}" for i in range(150)]]
+    names = np.array(sorted(names), dtype=object)
+    kind = np.repeat([0, 1, 2], [cells, 60, 60])  # malignant, fibroblasts, macrophages
+    rate = np.tile(rng.gamma(1.0, 0.6, len(names)), (len(kind), 1))
+    is_readout = np.isin(names, loop.readouts()["STAT3_core"])
+    is_caf = np.array([g.startswith("C") for g in names])
+    rate[:, is_caf] = np.where(kind == 1, 2.0, 0.02)[:, None]
+    rate[:, is_readout] = np.where(kind == 1, readout, 0.8)[:, None]
+    x = rng.poisson(rate).astype(float)
+    x[:n_doublets] = rng.poisson((rate[:n_doublets] + rate[kind == 1][:n_doublets]) / 2)  # as deep as any other cell
+    masks = {"malignant": kind == 0, "csc_high": np.zeros(len(kind), bool), "caf": kind == 1, "macrophage": kind == 2,
+             "monocyte": np.zeros(len(kind), bool), "platelet": np.zeros(len(kind), bool)}  # fmt: skip
+    sample = lr.Sample(sparse.csr_matrix(x), x.sum(axis=1), names, tuple(masks), np.column_stack(list(masks.values())),
+                       np.zeros(len(names)), np.nan, frozenset())  # fmt: skip
+    high = rng.random(len(kind)) < np.where(np.arange(len(kind)) < n_doublets, 0.9, 0.3)
+    cells = pd.DataFrame({"csc_state": np.where(kind == 0, np.where(high, "m_csc", "other"), "not_assessable"), "clone": 1.0,
+                          "n_counts": sample.totals, **loop.score_readouts(sample, None)})  # fmt: skip
+    return sample, cells
+
+
+def test_doublets_with_a_niche_cell_are_no_response():
+    hits = blind = n = 0
+    few = FEW.model_copy(update={"n_permutations": 99})
+    for seed in range(24):
+        sample, cells = with_doublets(np.random.default_rng([7, seed]), 21, readout=6.0)
+        table = loop.loop_arms(sample, cells, [a for a in genes.axes() if a.id == "IL6_classic"], OPTIONS, few, seed)
+        row = table.set_index("arm").loc["B"]
+        hits += row["p"] <= 0.05
+        blind += loop.response_arm(cells[:300], "STAT3_core", OPTIONS, 99, seed)["p"] <= 0.05
+        n += 1
+    assert binomtest(int(hits), n, 0.05, alternative="greater").pvalue > 0.01, (hits, n)
+    # leaving them out is what keeps the level
+    assert binomtest(int(blind), n, 0.05, alternative="greater").pvalue < 0.001, (blind, n)
+
+
+def test_mixed_cells_are_the_doublets_and_are_counted_by_state():
+    sample, cells = with_doublets(np.random.default_rng(3), 12)
+    mixed = mixtures.mixed_cells(sample, loop.spared_genes(), OPTIONS)
+    assert mixed[:12].all() and mixed[12:].sum() <= 3 and not mixed[300:].any()
+    table = loop.loop_arms(sample, cells, [a for a in genes.axes() if a.id == "IL6_classic"], OPTIONS, FEW, 0)
+    n_high = int((cells["csc_state"][mixed] == "m_csc").sum())
+    said = f"left out: {n_high} CSC-high and {int(mixed.sum()) - n_high} other cells that hold RNA of a niche cell"
+    assert said in table.set_index("arm").at["B", "reason"]
+    # a read-out is never the reason to leave a cell out, and neither is ambient RNA that all cells carry
+    none, _ = with_doublets(np.random.default_rng(4), 0, readout=30.0)
+    assert mixtures.mixed_cells(none, loop.spared_genes(), OPTIONS).sum() <= 3
+    soup = none.x.toarray()
+    soup[:, np.char.startswith(none.genes.astype(str), "C")] += np.random.default_rng(5).poisson(1.0, (420, 30))
+    carried = dataclasses.replace(none, x=sparse.csr_matrix(soup), totals=soup.sum(axis=1))
+    assert mixtures.mixed_cells(carried, loop.spared_genes(), OPTIONS).sum() <= 3
+    empty = dataclasses.replace(none, masks=np.zeros_like(none.masks))
+    assert not mixtures.mixed_cells(empty, loop.spared_genes(), OPTIONS).any()
+
+
+def test_share_of_a_niche_cell_by_hand():
+    counts, library = np.array([0.0, 5.0, 50.0, 200.0]), np.array([1000.0, 1000.0, 1000.0, 0.0])
+    w = mixtures.niche_share(counts, library, 0.005, 0.095, alpha=0.001)
+    # 5 in 1,000 is what malignant cells have; 50 are halfway between 5 and 95
+    assert w.tolist() == pytest.approx([0.0, 0.0, 0.5, 0.0])
 
 
 def test_the_three_numbers_are_the_regressions_they_are_called():
@@ -261,6 +329,7 @@ def test_run_finds_the_planted_loop(tmp_path):
     assert b[["effect", "effect_stress", "effect_ifn", "effect_adjusted"]].notna().all()
     for arm in "AC":
         assert il6.loc[arm, "p"] == il6.loc[arm, ["p_label", "p_pair"]].max()
+        assert "unrelated proteins often pass both" in il6.loc[arm, "reason"]
     assert il6.loc["A", "response_high"] > il6.loc["A", "response"]  # planted in CSC-high cells
     assert (il6["effect_low"] < il6["effect"]).all() and (il6["effect"] < il6["effect_high"]).all()
     assert (
@@ -378,6 +447,11 @@ def test_verdicts():
     rows = arms((0.01, 0.2, 0.03))
     got = loop_cohort.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
     assert got["verdict"] == "not present" and got["p"] == 0.2 and "B" in got["reason"]
+    rows = arms((0.01, 0.02, 0.03))
+    present = loop_cohort.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
+    assert present["verdict"] == "all three arms present"  # and the reason says what that is worth
+    assert "a property of the cell types" in present["reason"] and "only the cohort's coupling" in present["reason"]
+    assert "property of the cell types" not in got["reason"]
     rows = arms(status=("tested", "too_few_csc", "tested"))
     got = loop_cohort.verdict(rows[rows["axis"] == "IL6_classic"], 0.05)
     assert (

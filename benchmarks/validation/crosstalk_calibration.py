@@ -272,6 +272,7 @@ class ArmNull:
     null: str
     absent: str  # arms that are under their null
     nuisance: bool = False
+    judged: bool = True  # False: a limit of the method, stated with its rate
 
 
 NULL_A = "IL6 and its receptors have one share in all cell types"
@@ -297,6 +298,7 @@ ARM_NULLS = (
         "present: B and C, IL6 as specific as other secreted proteins",
         cohorts.Design(arms="BC", strength=cohorts.SURE, specific=cohorts.ROLE_SD),
         "IL6 and its receptors differ between types no more than other secreted and membrane proteins do", "A",
+        judged=False,
     ),
     ArmNull(
         "unequal depth", cohorts.Design(arms="BC", strength=cohorts.SURE, depth={"icaf": 0.3, "endo_venous": 0.3}),
@@ -334,6 +336,7 @@ ARM_NULLS = (
         "dissociation stress, whole read-out",
         cohorts.Design(arms="AC", strength=cohorts.SURE, cell_stress=0.5, stress_readout=True),
         "CSC-high cells are more stressed (log fold 0.5), and all genes of the read-out follow stress", "B", True,
+        judged=False,
     ),
 )  # fmt: skip
 
@@ -376,9 +379,9 @@ def arm_checks(
         table, guard = both[both["axis"] == "IL6_classic"], both[both["axis"] == "PPBP"]
         for arm in null.absent if not null.nuisance else "":
             checks.append(Check(f"arm {arm}", null.name, (NULL_A, NULL_B, NULL_C)["ABC".index(arm)],
-                                table[arm].fillna(1.0).to_numpy(dtype=float)))  # fmt: skip
+                                table[arm].fillna(1.0).to_numpy(dtype=float), judged=null.judged))  # fmt: skip
         p = table["p"].fillna(1.0).to_numpy(dtype=float)
-        checks.append(Check("intersection-union", null.name, null.null, p, nuisance=null.nuisance))
+        checks.append(Check("intersection-union", null.name, null.null, p, nuisance=null.nuisance, judged=null.judged))
         seen.append({
             "configuration": null.name, "tumours": len(table),
             **{f"arm {a}, p at most 0.05": float((table[a].fillna(1.0) <= 0.05).mean()) for a in "ABC"},

@@ -87,7 +87,7 @@ def strongest_arm(
         "what": describe(pairs[best]), "effect": float(effect[0]), "effect_low": low, "effect_high": high,
         "z": float(z[0]), "p": max(p_label, p_pair), "p_label": p_label, "p_pair": p_pair,
         "reason": f"strongest of {int(measurable.sum())} measurable pairs ({len(pairs)} with enough cells); "
-        f"p {p_label:.3g} by labels, {p_pair:.3g} by gene pairs",
+        f"p {p_label:.3g} by labels, {p_pair:.3g} by gene pairs (unrelated proteins often pass both)",
     }  # fmt: skip
 
 

@@ -56,6 +56,22 @@ def log_odds(value: Floats, level: Floats, spread: float, middle: float) -> Floa
     return np.asarray((value - middle) / variance)
 
 
+def rescaled(value: Floats, share: Floats, cells: Bools, level: Floats) -> Floats:
+    """Values on the scale where the normal cells' weighted mean is 0 and the malignant ones' 1.
+
+    Parameters
+    ----------
+    value, level
+        (all cells,) amplitude and noise.
+    share, cells
+        Probability of each of the `cells` (all cells,) that it is malignant.
+    """
+    own, weight = value[cells], 1 / np.maximum(level[cells], 1e-12)
+    high = np.average(own, weights=weight * share) if share.sum() > 0 else 1.0
+    low = np.average(own, weights=weight * (1 - share)) if (1 - share).sum() > 0 else 0.0
+    return np.asarray((value - low) / (high - low)) if high > low else value
+
+
 def posterior(odds: Floats, near: Neighbourhood, *, n_rounds: int, floor: float) -> Floats:
     """Probability of each cell from its own log odds and the share of malignant cells among those it resembles.
 
@@ -108,11 +124,11 @@ def verdict(above: Bools, below: Bools, probability: Floats, sure: float) -> Ver
 
     Returns
     -------
-    Malignant: the posterior is sure, or both metrics are above and the posterior is not sure of the opposite.
+    Malignant: the posterior is sure, or both metrics are above and the posterior leans the same way.
     Normal: the mirror image.  A cell whose metrics and posterior contradict each other is neither.
     """
     yes, no = probability >= sure, probability <= 1 - sure
-    return Verdict((yes | (above & ~no)), (no & ~above) | (below & ~yes & (probability < 0.5)))
+    return Verdict(yes | (above & (probability > 0.5)), (no & ~above) | (below & (probability < 0.5)))
 
 
 def held_out_passes(correlation: Floats, value: Floats, options: Malignancy) -> Bools:

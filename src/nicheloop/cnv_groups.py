@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nicheloop.cnv import amplitude, left_out_mean
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy import sparse
 
     from nicheloop.cnv import Bools, Floats, Ints, Layout
 
@@ -39,7 +36,7 @@ class Coherence:
 
 
 @lru_cache(maxsize=4)
-def _shuffles(n: int, block: int, n_permutations: int, seed: int) -> Ints:
+def shuffles(n: int, block: int, n_permutations: int, seed: int) -> Ints:
     """(permutations, genes) order of the genes after blocks of neighbours moved and the genome turned by some genes."""
     rng = np.random.default_rng(seed)
     n_blocks = n // block
@@ -106,7 +103,7 @@ def coherence(
         square = np.divide(sums**2, total, out=np.zeros_like(sums), where=total > 0)
         return np.asarray(square[..., large].sum(axis=-1))
 
-    moved = _shuffles(n, size, n_permutations, seed)
+    moved = shuffles(n, size, n_permutations, seed)
     weighted = weight[moved]
     null = between(values[moved], weighted)
     observed = float(between(values, weight))
@@ -145,90 +142,13 @@ def lineage_genes(difference: Floats, chromosomes: NDArray[np.object_], window: 
     return np.asarray(np.abs(rest) > n_mads * spread) if spread > 0 else np.zeros(len(rest), dtype=bool)
 
 
-def two_means(values: Floats) -> Bools:
-    """(n,) the upper group of the split into two that leaves the least sum of squares (exact, one dimension)."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order].astype(np.float64)
-    n = len(ordered)
-    if n < 2 or ordered[0] == ordered[-1]:
-        return np.zeros(n, dtype=bool)
-    left = np.arange(1, n)
-    total = np.cumsum(ordered)
-    gain = total[:-1] ** 2 / left + (total[-1] - total[:-1]) ** 2 / (n - left)
-    gain[ordered[1:] == ordered[:-1]] = -np.inf
-    return np.asarray(values > ordered[int(np.argmax(gain))])
-
-
-def mixture_side(values: Floats, upper: Bools, n_rounds: int = 50) -> Bools:
-    """(n,) upper of two Gaussians of one variance, fitted by EM from a first split; their weights move the border."""
-    if upper.all() or not upper.any() or float(values.std()) == 0:
-        return upper
-    share = upper.astype(np.float64)
-    for _ in range(n_rounds):
-        weight = np.clip(share.mean(), 1e-9, 1 - 1e-9)
-        high, low = (share * values).mean() / weight, ((1 - share) * values).mean() / (1 - weight)
-        spread = (share * (values - high) ** 2 + (1 - share) * (values - low) ** 2).mean()
-        if spread <= 0:
-            break
-        log_odds = np.log(weight / (1 - weight)) + (high - low) / spread * (values - (high + low) / 2)
-        share = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
-    return np.asarray(share > 0.5)
-
-
-def refine(profiles: Floats, upper: Bools, n_rounds: int = 10) -> Bools:
-    """Move cells between two groups along the difference of their mean profiles until none moves.
-
-    Parameters
-    ----------
-    profiles
-        (cells, windows).
-    upper
-        (cells,) first split.
-
-    Returns
-    -------
-    (cells,) the split reached; a cell never counts in the means it is compared with.
-    """
-    values = profiles.astype(np.float64)
-    for _ in range(n_rounds):
-        if min(upper.sum(), (~upper).sum()) < 2:
-            break
-        axis = left_out_mean(values, upper) - left_out_mean(values, ~upper)
-        middle = (left_out_mean(values, upper) + left_out_mean(values, ~upper)) / 2
-        square = (axis**2).sum(axis=1)
-        score = np.divide(((values - middle) * axis).sum(axis=1), square, out=np.zeros(len(values)), where=square > 0)
-        moved = mixture_side(score, upper)
-        if (moved == upper).all():
-            break
-        upper = moved
-    return upper
-
-
-def components(profiles: Floats, n: int) -> Floats:
-    """(cells, n) scores on the leading principal components, exact, from the windows' covariance."""
-    centred = profiles.astype(np.float64) - profiles.mean(axis=0, dtype=np.float64)
-    if len(centred) < centred.shape[1]:  # the smaller of the two products
-        values, vectors = np.linalg.eigh(centred @ centred.T)
-        return np.asarray((vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :n])
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    return np.asarray(centred @ vectors[:, ::-1][:, :n])
-
-
-def arm_sums(profiles: Floats, where: Layout) -> Floats:
-    """(cells, arms) sum of each arm's windows over the root of their number, so that arms weigh by their windows."""
-    _, arm, n = np.unique(where.arm.astype(str), return_inverse=True, return_counts=True)
-    member = np.zeros((len(arm), len(n)))
-    member[np.arange(len(arm)), arm] = 1 / np.sqrt(n[arm])
-    return np.asarray(profiles.astype(np.float64) @ member)
-
-
 @dataclass(frozen=True)
 class Settings:
     """What the tests of arm coherence need.
 
     Shuffles, smallest arm, running window and cut for lineage genes, seed, genes shuffled together, pseudo-expression
     of log ratios, largest log2 ratio of a gene, principal components tried for a split, expression at which a gene has
-    half of the full weight.
+    half of the full weight; shuffles, and cells at most, of the test for a mixture.
     """
 
     n_permutations: int
@@ -241,6 +161,8 @@ class Settings:
     clip: float
     n_components: int
     half_weight: float
+    n_mixture: int
+    max_cells: int
 
 
 def arm_evidence(
@@ -334,7 +256,10 @@ def kinds_of_groups(
             found = arm_evidence(means[i], means[j], where, settings)
             if found.p <= max_p and found.ratio >= need:
                 signal = arm_means(means[i], means[j], where, settings)[0]
-                shares = abs(share(i, signal)), abs(share(j, signal))
+                shares = np.array([share(i, signal), -share(j, signal)])
+                shares = np.abs(
+                    shares / (shares.sum() or 1.0)
+                )  # log ratios to stroma are clipped more than those to kin
                 if min(shares) <= max_share < 1 - max_share <= max(shares):
                     contrasts.append((found.ratio, *((i, j) if shares[0] > shares[1] else (j, i)), signal))
     for _, yes, no, _ in contrasts:
@@ -402,60 +327,3 @@ def join_clones(
         means[i] = (means[i] * cells[i] + means[j] * cells[j]) / (cells[i] + cells[j])
         clones[i], cells[i], names[i] = clones[i] | clones[j], cells[i] + cells[j], max(names) + 1
         del clones[j], means[j], cells[j], names[j]
-
-
-def split_groups(
-    x: sparse.csr_matrix,
-    profiles: Floats,
-    first: Floats,
-    where: Layout,
-    *,
-    settings: Settings,
-    min_cells: int,
-    max_p: float,
-) -> list[Ints]:
-    """Split cells into groups of different copy number, each split confirmed on genes it was not found with.
-
-    Parameters
-    ----------
-    x
-        (cells, genes) log-normalised expression.
-    profiles, first
-        (cells, windows) profiles from all genes, and from the even genes (``half(where, 0)``).
-    where
-        Genes and windows; the odd genes confirm.
-    settings, min_cells, max_p
-        Test settings; smallest group; largest p (divided by the axes tried).
-
-    Returns
-    -------
-    Row numbers of each group; one group if nothing could be confirmed.
-    """
-    odd = replace(where, columns=where.columns[1::2], arms=where.arms[1::2])
-    test = replace(settings, min_arm_genes=max(2, settings.min_arm_genes // 2))
-    waiting, done = [np.arange(x.shape[0])], []
-    while waiting:
-        cells = waiting.pop()
-        best: tuple[float, Bools] | None = None
-        if len(cells) >= 2 * min_cells and first.shape[1] > 1:
-            own = amplitude(
-                first[cells], np.ones(len(cells), dtype=bool)
-            )  # normal cells carry less of the group's profile
-            arms = arm_sums(first[cells], where)  # fewer dimensions, less noise: what shallow cells need
-            scores = np.column_stack(
-                [components(first[cells], settings.n_components), components(arms, settings.n_components), own]
-            )
-            for k in range(scores.shape[1]):
-                upper = refine(first[cells], two_means(scores[:, k]))
-                if min(upper.sum(), (~upper).sum()) < min_cells:
-                    continue
-                means = [np.asarray(x[cells[side]].mean(axis=0)).ravel() for side in (upper, ~upper)]
-                found = arm_evidence(means[0], means[1], odd, test)
-                if found.p <= max_p / scores.shape[1] and (best is None or found.ratio > best[0]):
-                    best = found.ratio, upper
-        upper = np.zeros(len(cells), dtype=bool) if best is None else refine(profiles[cells], best[1])
-        if min(upper.sum(), (~upper).sum()) < min_cells:
-            done.append(cells)
-        else:
-            waiting += [cells[upper], cells[~upper]]
-    return sorted(done, key=lambda c: (-len(c), int(c[0])))

@@ -537,8 +537,15 @@ class Malignancy(Section):
     posterior_rounds: int = option(
         50, "rounds in which cells inform those that resemble them", unit="rounds", why="converges", ge=1
     )
+    refit_rounds: int = option(
+        3,
+        "rounds in which clone and normal profiles are taken again from the cells called",
+        unit="rounds",
+        why="a group that holds some cells of the other kind blurs both profiles",
+        ge=0,
+    )
     min_probability: float = option(
-        0.8,
+        0.9,
         "posterior from which a cell counts as malignant; one minus it as normal",
         unit="probability",
         why="between them, and where it contradicts both metrics, a cell stays unassigned",
@@ -559,6 +566,24 @@ class Malignancy(Section):
         why="few tests per sample",
         gt=0,
         lt=0.5,
+    )
+    max_mixture_p: float = option(
+        0.05,
+        "p at which a group that follows chromosome arms is split into cells that differ along them",
+        unit="probability",
+        why="a needless split is joined again; a missed one calls normal cells malignant",
+        gt=0,
+        lt=0.5,
+    )
+    mixture_permutations: int = option(
+        199,
+        "shuffles of gene blocks in the test whether cells differ along arms",
+        unit="permutations",
+        why="resolves max_coherence_p over two components",
+        ge=19,
+    )
+    mixture_cells: int = option(
+        1000, "cells at most in that test, spread over the group", unit="cells", why="time; more change little", ge=100
     )
     min_coherence: float = option(
         1.75,
@@ -604,7 +629,7 @@ class Malignancy(Section):
     )
     split_components: int = option(
         2,
-        "principal components of windows, and of arms, tried to split epithelium",
+        "principal components of arm scores tried to split epithelium",
         unit="components",
         why="few clones per sample; more would need more shuffles",
         ge=1,
@@ -853,6 +878,29 @@ class Loop(Section):
     min_senders: int = option(20, "fewest sender cells", unit="cells", why="as for an axis", ge=3)
     min_malignant: int = option(50, "fewest malignant cells", unit="cells", why="as for the CSC fraction", ge=5)
     min_csc: int = option(20, "fewest CSC-high cells", unit="cells", why="a contrast needs both sides", ge=3)
+    niche_share: float = option(
+        0.15,
+        "share of a malignant cell's RNA from one niche population at which it is left out of the response arm",
+        unit="fraction",
+        why="a doublet holds about half of each",
+        gt=0,
+        le=1,
+    )
+    niche_fold: float = option(
+        5.0,
+        "fold over malignant cells of the genes that show it",
+        unit="fold",
+        why="half a niche cell doubles them",
+        gt=1,
+    )
+    niche_alpha: float = option(
+        0.001,
+        "level of the test that a cell has more of them",
+        unit="probability",
+        why="many cells are asked",
+        gt=0,
+        lt=1,
+    )
     min_readout_genes: int = option(
         3, "fewest genes of a read-out for its level", unit="genes", why="a level of two genes is two genes", ge=1
     )

@@ -51,7 +51,7 @@ def score_axes(
         effect, z = summarise_null(tested.strength, tested.label)
         p_label = stats.permutation_p(tested.strength, np.where(tested.label_seen, tested.label, 0.0))
         p_pair = stats.permutation_p(tested.strength, tested.pair)
-        p_decoy = decoys.decoy_p(decoys.Pools.of(sample, roles(), reserved), asked, options, seed)
+        p_decoy, compared = decoys.decoy_p(decoys.Pools.of(sample, roles(), reserved), asked, options, seed)
         p = np.fmax(np.maximum(p_label, p_pair), p_decoy)  # without stand-ins the decoys say nothing
         q = adjusted_within_families(sample, pairs, chosen, p, options)
         q_usual = adjusted_within_families(sample, pairs, chosen, np.maximum(p_label, p_pair), options)
@@ -61,6 +61,7 @@ def score_axes(
         # ambient RNA above the observed mean leaves a strength of 0 without a log: no standard error
         table.loc[chosen, results] = np.where(np.isfinite(np.column_stack(columns)), np.column_stack(columns), np.nan)
         table.loc[chosen, "matched_status"] = matched
+        table.loc[chosen, "reason"] += [f"; {said}" if said else "" for said in compared]
     return table
 
 

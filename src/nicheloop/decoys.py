@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Pools:
     means : (populations, genes) ambient-corrected counts per 10,000
     secreted, membrane : positions, sorted by `overall` and then by symbol
     seen : detection of those genes
+    usable : those of a class that are measurable in a population, filled when first asked
     """
 
     sample: Sample
@@ -41,6 +42,7 @@ class Pools:
     secreted: Ints
     membrane: Ints
     seen: Detection
+    usable: dict[tuple[str, str], Ints] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sample: Sample, roles: Roles, reserved: Iterable[str]) -> Pools:
@@ -60,21 +62,65 @@ class Pools:
         means = population_means(sums, total, sample.ambient_mean())
         return cls(sample, roles, overall, means, secreted, membrane, seen)
 
-    def measurable(self, pool: Ints, population: str, options: Crosstalk) -> Ints:
-        """Those of a pool that pass the floor and exceed ambient RNA in a population, in the pool's order."""
-        genes = self.sample.genes
-        ok = [
-            self.seen.detected(population, str(genes[i]), options)
-            and self.seen.above_ambient(population, str(genes[i]), options.ambient_alpha)
-            for i in pool
-        ]
-        return pool[np.array(ok, dtype=bool)]
+    def measurable(self, kind: str, population: str, options: Crosstalk) -> Ints:
+        """Genes of a class that pass the floor and exceed ambient RNA in a population, by abundance.
 
-    def pool_of(self, gene: str, side: str) -> Ints:
+        ``kind`` is ``secreted``, ``membrane`` or ``both``.
+        """
+        key = (kind, population)
+        if key not in self.usable:
+            if kind == "both":
+                either = [self.measurable(k, population, options) for k in ("secreted", "membrane")]
+                found = np.sort(np.concatenate(either))
+                self.usable[key] = found[np.argsort(self.overall[found], kind="stable")]
+            else:
+                pool, genes = (self.secreted if kind == "secreted" else self.membrane), self.sample.genes
+                ok = [
+                    self.seen.detected(population, str(genes[i]), options)
+                    and self.seen.above_ambient(population, str(genes[i]), options.ambient_alpha)
+                    for i in pool
+                ]
+                self.usable[key] = pool[np.array(ok, dtype=bool)]
+        return self.usable[key]
+
+    def kind_of(self, gene: str, side: str) -> str:
         """Class whose genes may stand in: membrane genes for receptors and membrane ligands, else secreted ones."""
-        if side == "ligand" and gene not in self.roles.membrane:
-            return self.secreted
-        return self.membrane
+        return "secreted" if side == "ligand" and gene not in self.roles.membrane else "membrane"
+
+    def stand_ins(
+        self, gene: str, side: str, population: str, options: Crosstalk, *, control: bool = False
+    ) -> tuple[Ints, str]:
+        """Return genes that may stand in for a gene of a pair, and in words what is unusual about them.
+
+        Returns
+        -------
+        The ``n_stand_ins`` nearest in abundance of the first class with ``min_stand_ins`` genes, else none: those of
+        the gene's class that are measurable in the population and would be at the gene's abundance; secreted and
+        membrane genes together.  For a positive control (`control`) then also those that are measurable at their own
+        abundance; for claims that would be too easy a comparison.
+        """
+        at, kind = self.sample.gene_index()[gene], self.kind_of(gene, side)
+        mean, i = float(self.overall[at]), self.seen.names.index(population)
+
+        def at_its_abundance(pool: Ints) -> Ints:
+            columns = np.array([self.seen.column[str(self.sample.genes[j])] for j in pool], dtype=np.int64)
+            scale = mean / self.overall[pool]
+            enough = (self.seen.umi[i, columns] * scale >= options.min_umi) & (
+                self.seen.positive[i, columns] * scale >= options.min_positive_cells
+            )
+            return pool[enough]
+
+        like, both = (self.measurable(k, population, options) for k in (kind, "both"))
+        steps = [(at_its_abundance(like), ""), (at_its_abundance(both), "secreted and membrane genes")]
+        if control:
+            steps += [(like, f"{kind} genes of any abundance"), (both, "secreted and membrane genes of any abundance")]
+        for pool, said in steps:
+            others = pool[pool != at]
+            if others.size >= options.min_stand_ins:
+                near = window(self.overall, others, mean, options.n_stand_ins)
+                return near, f"{gene} compared with {said}" if said else ""
+        few = f"nothing to compare {gene} with: {others.size} secreted and membrane genes would do in {population}"
+        return others[:0], few
 
 
 def window(overall: Floats, pool: Ints, mean: float, width: int) -> Ints:
@@ -84,58 +130,42 @@ def window(overall: Floats, pool: Ints, mean: float, width: int) -> Ints:
     return pool[start : start + width]
 
 
-def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) -> Floats:
-    """(pairs,) p of measurable pairs against decoys between the same two populations.
+def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) -> tuple[Floats, list[str]]:
+    """(pairs,) p of measurable pairs against decoys between the same two populations, and what is unusual about it.
 
     Every gene is replaced by a gene of its class (secreted, membrane) near in abundance and scaled to the same
-    abundance over the sample, that is measurable in the same population and would be at that abundance; combinations
-    with a recorded interaction are left out.
+    abundance over the sample, that is measurable in the same population and would be at that abundance; with too few
+    of them the class is widened (`Pools.stand_ins`).  Combinations with a recorded interaction are left out.
 
     Returns
     -------
-    p = (b + 1) / (n + 1).  1 where fewer than ``min_stand_ins`` genes can stand in on a side: nothing to compare with.
-    NaN where the matrix itself holds fewer secreted or membrane genes than that (a panel, a simulation).
+    p = (b + 1) / (n + 1), and words: empty where neither class was widened.  p is 1 where fewer than ``min_stand_ins``
+    genes can stand in on a side even so, NaN where the matrix itself holds fewer secreted or membrane genes than that
+    (a panel, a simulation).
 
     Notes
     -----
     The null hypothesis: sender and receiver concentrate this ligand and this receptor no more than they do other
     secreted and membrane genes that can be measured in them.  Labels and expression alone cannot say that: pairs of
     unrelated proteins are specific to cell types as well.  Only measurable genes stand in, because the pair itself was
-    asked only where it is measurable.
+    asked only where it is measurable.  Genes of other classes never do: they are less specific to cell types.
     """
-    sample, overall, seen = pools.sample, pools.overall, pools.seen
+    sample, overall = pools.sample, pools.overall
     lookup, genes = sample.gene_index(), sample.genes
-    out = np.full(len(pairs), np.nan)
+    out, words = np.full(len(pairs), np.nan), [""] * len(pairs)
     if min(pools.secreted.size, pools.membrane.size) < options.min_stand_ins:
-        return out
-    usable: dict[tuple[bool, str], Ints] = {}
-
-    def stand_ins(gene: str, side: str, population: str) -> Ints:
-        pool = pools.pool_of(gene, side)
-        key = (pool is pools.secreted, population)
-        if key not in usable:
-            usable[key] = pools.measurable(pool, population, options)
-        found = usable[key]
-        found = found[found != lookup[gene]]
-        i, columns = seen.names.index(population), np.array([seen.column[str(genes[j])] for j in found], dtype=np.int64)
-        scale = overall[lookup[gene]] / overall[found]
-        there = (seen.umi[i, columns] * scale >= options.min_umi) & (
-            seen.positive[i, columns] * scale >= options.min_positive_cells
-        )
-        found = found[there]
-        if found.size < options.min_stand_ins:
-            return found[:0]
-        return window(overall, found, float(overall[lookup[gene]]), options.n_stand_ins)
-
+        return out, words
     for k, pair in enumerate(pairs):
-        pools_of_pair = [stand_ins(pair.ligand, "ligand", pair.sender)]
-        pools_of_pair += [stand_ins(g, "receptor", pair.receiver) for g in pair.receptor]
-        if any(p.size == 0 for p in pools_of_pair):
+        control = pair.arm == "positive_control"
+        sides = [pools.stand_ins(pair.ligand, "ligand", pair.sender, options, control=control)]
+        sides += [pools.stand_ins(g, "receptor", pair.receiver, options, control=control) for g in pair.receptor]
+        words[k] = "; ".join(dict.fromkeys(said for _, said in sides if said))
+        if any(p.size == 0 for p, _ in sides):
             out[k] = 1.0
             continue
         name = f"decoy:{pair.ligand}:{'+'.join(pair.receptor)}:{pair.sender}:{pair.receiver}"
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        drawn = [p[rng.integers(0, p.size, options.n_matched_pairs)] for p in pools_of_pair]
+        drawn = [p[rng.integers(0, p.size, options.n_matched_pairs)] for p, _ in sides]
         ligands, subunits = drawn[0], drawn[1:]
         free = [
             not any(pools.roles.recorded(str(genes[a]), str(genes[b[i]])) for b in subunits)
@@ -150,7 +180,7 @@ def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) 
         receptor = np.min([level(r, b, g) for b, g in zip(subunits, pair.receptor, strict=True)], axis=0)
         observed = np.sqrt(pools.means[s, lookup[pair.ligand]] * min(pools.means[r, lookup[g]] for g in pair.receptor))
         out[k] = stats.permutation_p(float(observed), np.sqrt(ligand * receptor)[np.array(free, dtype=bool)])
-    return out
+    return out, words
 
 
 def choose_decoys(pools: Pools, like: Sequence[Pair], options: Crosstalk, seed: int) -> list[Pair]:
@@ -167,13 +197,9 @@ def choose_decoys(pools: Pools, like: Sequence[Pair], options: Crosstalk, seed: 
     """
     rng = np.random.default_rng([seed, zlib.crc32(b"decoys")])
     genes, overall, lookup = pools.sample.genes, pools.overall, pools.sample.gene_index()
-    sides: dict[tuple[str, str], Ints] = {}
 
     def choices(side: str, population: str) -> Ints:
-        if (side, population) not in sides:
-            pool = pools.secreted if side == "ligand" else pools.membrane
-            sides[side, population] = pools.measurable(pool, population, options)
-        return sides[side, population]
+        return pools.measurable("secreted" if side == "ligand" else "membrane", population, options)
 
     usable = [p for p in like if choices("ligand", p.sender).size and choices("receptor", p.receiver).size]
     found: dict[Pair, None] = {}

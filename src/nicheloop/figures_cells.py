@@ -362,6 +362,42 @@ def cnv(panels: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     return fig
 
 
+@styled
+def arm_checks(rows: pd.DataFrame, order: Sequence[str]) -> Figure:
+    """Regions by clone; `rows`: ``label``, ``region``, ``expected``, ``seen``, ``agrees``, ``log2``; one per cell."""
+    regions = list(dict.fromkeys(rows["region"]))
+    expected = rows.drop_duplicates("region").set_index("region")["expected"]
+    fig = new_figure(rows_height(len(order), 0.23, 1.75))
+    ax = fig.subplots()
+    wide = rows.assign(log2=rows["log2"].where(rows["seen"] != "not_measurable")).pivot(
+        index="label", columns="region", values="log2"
+    )
+    values = wide.reindex(index=list(order), columns=regions).to_numpy(float)
+    limit = max(float(np.nanmax(np.abs(values), initial=0.0)), 0.1)
+    image = ax.imshow(values, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    where = {r: i for i, r in enumerate(regions)}, {s: i for i, s in enumerate(order)}
+    for region, label, seen, agrees in zip(rows["region"], rows["label"], rows["seen"], rows["agrees"], strict=True):
+        x, y = where[0][region], where[1][label]
+        if seen in ("gain", "loss"):
+            ax.text(x, y, "+" if seen == "gain" else "\u2212", ha="center", va="center", fontsize=9)
+            if agrees:
+                ax.add_patch(_frame(x - 0.46, y - 0.44, 0.92, 0.88))
+    ax.set_xticks(range(len(regions)), [f"{r} {expected[r]}" for r in regions], rotation=60, ha="right", fontsize=7)
+    label_rows(ax, list(order), 7)
+    ax.set_yticks(range(len(order)), [short(str(s), 34) for s in order], fontsize=7)
+    ax.tick_params(length=0)
+    ax.set_title("Which recurrent gains and losses does each clone carry?")
+    bar = fig.colorbar(image, ax=ax, fraction=0.03, pad=0.01, aspect=12)
+    bar.set_label("log2 difference", fontsize=7.5)
+    return fig
+
+
+def _frame(x: float, y: float, width: float, height: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y), width, height, fill=False, edgecolor=INK, lw=1.0)
+
+
 def _group_rank(name: str) -> tuple[int, str]:
     kinds = ("clone", "unassigned", "normal", "caf", "reference")
     return (next((i for i, k in enumerate(kinds) if name.startswith(k)), len(kinds)), name)

@@ -30,7 +30,7 @@ ROUTINE = re.compile(
     r"|Rules claiming|Conda environments: ignored|Assuming unrestricted|Building DAG|Using workflow specific profile"
     r"|Job stats:|job +count$|-+ +-+$|\w+ +\d+$|Complete log|Elapsed time|Shutting down|Exiting because"
     r"|(RuleException|WorkflowError):$|CalledProcessError in file|At least one job did not complete"
-    r"|(local)?rule \w+:$|Error in rule \w+:$|Logfile |=====|Job \d+: |Reason: |        "
+    r"|(local)?rule \w+:$|Logfile |=====|Job \d+: |Reason: |        "
     r"|    (message|jobid|input|output|log|reason|resources|wildcards|shell|benchmark|params|threads|group|conda-env):"
 )
 FAILED = re.compile(r"""Command (['"]).* 2> (.+)\1 returned non-zero exit status""")
@@ -186,9 +186,10 @@ def _cause(log: str) -> str | None:
 
 
 def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool, keep: tuple[int, ...] = ()) -> int:
-    """Run Snakemake and pass on what it says: one line per step, and all that is not routine."""
-    if not quiet:
-        return subprocess.run(command, env=environment, check=False, pass_fds=keep).returncode
+    """Run Snakemake and pass on what it says, with the cause of each failed step.
+
+    With `quiet`: one line per step, and all that is not routine; else everything.
+    """
     process = subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", pass_fds=keep
     )
@@ -196,12 +197,14 @@ def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool,
     rule = ""
     try:
         for line in process.stderr:
-            if finished := FINISHED.match(line):
+            if failed := FAILED.match(line):
+                print(_cause(failed[2]) or line.rstrip(), file=sys.stderr, flush=True)
+            elif not quiet:
+                print(line, end="", file=sys.stderr, flush=True)
+            elif finished := FINISHED.match(line):
                 rule = finished[1]
             elif STEP.match(line):
                 print(f"  {line.rstrip()}: {rule}", flush=True)
-            elif failed := FAILED.match(line):
-                print(_cause(failed[2]) or line.rstrip(), file=sys.stderr, flush=True)
             elif not ROUTINE.match(line):
                 print(line, end="", file=sys.stderr, flush=True)
     except KeyboardInterrupt:  # Snakemake was told as well: let it end its jobs
@@ -252,17 +255,31 @@ def _close(out: Path, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[s
     return written, lines
 
 
-def _keep_going(command: Sequence[str], follow: Callable[[Sequence[str]], int], out: Path, rows: Sequence[Any]) -> int:
-    """Run, record what failed as failed, and run again on the rest, until the report stands or nothing more helps."""
-    while (code := follow(command)) == 1:
+def _with(command: Sequence[str], flags: Sequence[str]) -> list[str]:
+    cut = list(command).index("--config")
+    return [*command[:cut], *flags, *command[cut:]]
+
+
+def _keep_going(
+    command: Sequence[str], again: Sequence[str], follow: Callable[[Sequence[str]], int], out: Path, rows: Sequence[Any]
+) -> int:
+    """Run, record what failed as failed, and run again on the rest, until the report stands or nothing more helps.
+
+    `again` are the flags by which the first run alone tries what failed earlier.
+    """
+    seen: set[str] = set()
+    code = follow(_with(command, again))
+    while code == 1:
         written, lines = _close(out, rows)
         for line in lines:
             print(f"nicheloop: {line}", file=sys.stderr, flush=True)
-        if not written:
+        if seen.issuperset(written):  # nothing, or what was recorded already and was tried again all the same
             return code
+        seen.update(written)
         # What Snakemake remembers of these files is of an earlier run.
         cut = command.index("--cores")
         follow([*command[:cut], "--cores", "1", "--cleanup-metadata", *written, *command[command.index("--config") :]])
+        code = follow(command)
     return code
 
 
@@ -343,13 +360,19 @@ def run(
         *([f"download={json.dumps({'catalogue': catalogue})}"] if catalogue else []),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])}
+    failed, files = recover.pending(out, {row["sample"] for row in all_rows})
+    again = ["--forcerun", *files] if files else []
     if dry_run and not snakemake:
-        return _plan(command, environment)
+        return _plan(_with(command, again), environment)
     with only_run(out) as keep:
         follow = functools.partial(_follow, environment=environment, quiet=not snakemake, keep=keep)
-        for line in [] if dry_run else recover.forget(out):
+        for line in failed:
             print(f"nicheloop: {line} failed in the last run and is tried again.", file=sys.stderr)
-        code = _keep_going(command, follow, out, all_rows) if keep_going and not dry_run else follow(command)
+        if keep_going and not dry_run:
+            code = _keep_going(command, again, follow, out, all_rows)
+        else:
+            code = follow(_with(command, again))
+        recover.settle(out)
     for line in _aftermath(out, rows):
         print(f"nicheloop: {line}", file=sys.stderr)
     for line in [] if dry_run else _facts(out):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nicheloop.permuted import permuted_sums
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -20,7 +22,6 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 PER = 1e4  # all means are counts per 10,000
-BLOCK = 4_000_000  # elements of the dense block of permuted indicators; results do not depend on it
 
 
 @dataclass(frozen=True)
@@ -185,29 +186,6 @@ def above_floor(umi: Floats, positive: Floats, index: Index, options: Crosstalk,
     return np.asarray(ligand & enough[..., index.receiver[:, None], index.subunits].all(axis=-1))
 
 
-def permuted_sums(
-    x: csr_matrix, totals: Floats, masks: Bools, n: int, rng: np.random.Generator
-) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Yield counts and cells with a count (permutations, populations, genes), and library sizes, under permuted cells.
-
-    One permutation moves all populations together, so their sizes and overlaps (csc_high within malignant) are kept.
-    """
-    from scipy.sparse import hstack
-
-    cells, width = masks.shape
-    both = hstack([x, (x > 0).astype(np.float64)], format="csr")  # one product for counts and cells with a count
-    step = max(1, BLOCK // max(1, cells * width))
-    indicator = masks.astype(np.float64)
-    for start in range(0, n, step):
-        count = min(step, n - start)
-        order = np.stack(
-            [rng.permutation(cells) for _ in range(count)], axis=1
-        )  # drawn one by one: blocks do not matter
-        sums, total = weighted_sums(both, totals, indicator[order].reshape(cells, count * width))
-        sums = sums.reshape(count, width, -1)
-        yield sums[..., : x.shape[1]], sums[..., x.shape[1] :], total.reshape(count, width)
-
-
 def label_null(
     x: csr_matrix,
     totals: Floats,
@@ -219,6 +197,7 @@ def label_null(
 ) -> tuple[Floats, Bools]:
     """(permutations, pairs) strengths under permuted type labels, and whether the pair is measurable there.
 
+    One permutation moves all populations together, so their sizes and overlaps (csc_high within malignant) are kept.
     Complexes take their minimum anew each time, and every pair meets the floor that the observed pair had to meet.
     """
     null, seen = [], []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import decoys, io
+from nicheloop import decoys, io, mixtures
 from nicheloop import ligand_receptor as lr
 from nicheloop.arms import Floats, bootstrap_strengths, describe, level, log_ligand, strongest_arm
 from nicheloop.crosstalk import load
@@ -50,6 +50,7 @@ __all__ = [
     "response_arm",
     "run_loop",
     "score_readouts",
+    "spared_genes",
     "strata_of",
     "stratified_difference",
     "strongest_arm",
@@ -84,7 +85,6 @@ RETURN = {
     ),  # CXCR2 is on neutrophils, which droplet data lose: usually not measurable
 }
 RETURN_READOUT = "M2"  # the clean set shares no gene with any ligand or receptor
-NOT_NICHE = ("malignant", "csc_high", "epithelial", "platelet")
 ARMS = ("A", "B", "C", "B_aldh1a3")  # the response arm by each label; A and C do not depend on it
 FIELDS = (
     "effect", "effect_low", "effect_high", "z", "p", "p_label", "p_pair", "p_decoy", "effect_stress", "effect_ifn",
@@ -106,6 +106,15 @@ def readouts() -> dict[str, tuple[str, ...]]:
     return out | {RETURN_READOUT: tuple(sets[RETURN_READOUT].genes)}
 
 
+def spared_genes() -> frozenset[str]:
+    """Genes by which no malignant cell is left out of arm B: read-outs, covariates and those of the labels."""
+    from nicheloop import genes
+
+    sets = genes.signatures()
+    asked = [*readouts().values(), *(sets[c].genes for c in COVARIATES), *(split.genes for split in LABELS.values())]
+    return frozenset(g for members in asked for g in members)
+
+
 # -------------------------------------------------------------------------------------------- forward and return arms
 def forward_pairs(axes: Sequence[Any]) -> dict[str, list[lr.Pair]]:
     """Axis of `READOUTS` -> pairs from the niche to malignant cells.
@@ -119,7 +128,7 @@ def forward_pairs(axes: Sequence[Any]) -> dict[str, list[lr.Pair]]:
         name: [
             p
             for p in lr.pairs_of_axes([by_id[name]])
-            if p.receiver == "malignant" and p.sender not in NOT_NICHE and not defining & set(p.genes)
+            if p.receiver == "malignant" and p.sender not in mixtures.NOT_NICHE and not defining & set(p.genes)
         ]
         for name in READOUTS
         if name in by_id
@@ -203,9 +212,10 @@ def loop_arms(
         )
         best = max((i for i in mine if measurable[i]), key=lambda i: (tested.strength[i], -i))
         if pools is not None:  # shown beside p, not part of it: see docs/loop.md
-            found["p_decoy"] = float(decoys.decoy_p(pools, [candidates[best]], crosstalk, seed)[0])
-            if np.isfinite(found["p_decoy"]):
-                found["reason"] += f", {found['p_decoy']:.3g} against decoys"
+            (against,), (compared,) = decoys.decoy_p(pools, [candidates[best]], crosstalk, seed)
+            found["p_decoy"] = float(against)
+            if np.isfinite(against):
+                found["reason"] += f", {against:.3g} against decoys" + (f" ({compared})" if compared else "")
         return {"status": "tested", **found}
 
     returning = arm(back)
@@ -230,7 +240,7 @@ def loop_arms(
         for label, mask in high.items()
         for name in (STAT3, NFKB)
     }
-    tumour = cells[malignant]
+    tumour = cells.assign(mixed=mixtures.mixed_cells(sample, spared_genes(), options))[malignant]
     responses: dict[tuple[str, str | None], dict[str, Any]] = {}
     rows = []
     for name, pairs in forward.items():

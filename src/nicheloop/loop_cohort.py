@@ -38,6 +38,10 @@ SWAPS = {
     "forward_aldh1a3": ("niche", "aldh1a3_high"), "return": ("sent_back", "niche_response"),
 }  # fmt: skip
 PRESENT, ABSENT, UNKNOWN = "all three arms present", "not present", "not assessable"
+MEANING = (
+    "a property of the cell types, since unrelated secreted x membrane pairs often pass arms A and C as well "
+    "(cohort/decoys.tsv): only the cohort's coupling bears on a loop"
+)
 
 
 def verdict(rows: pd.DataFrame, alpha: float, response: str = "B") -> dict[str, Any]:
@@ -52,7 +56,11 @@ def verdict(rows: pd.DataFrame, alpha: float, response: str = "B") -> dict[str, 
     response
         The row that is arm B: ``B`` (CD44+/CD24-) or ``B_aldh1a3``.
     """
-    found: dict[str, Any] = {str(r["arm"]): r for r in rows.to_dict("records")}
+    return _combine({str(r["arm"]): r for r in rows.to_dict("records")}, alpha, response)
+
+
+def _combine(found: dict[str, dict[str, Any]], alpha: float, response: str) -> dict[str, Any]:
+    """`verdict` of the rows of one axis by arm."""
     by_arm = {"A": found["A"], "B": found[response], "C": found["C"]}
     missing = [a for a in "ABC" if by_arm[a]["status"] != "tested"]
     p = {f"p_{a.lower()}": float(by_arm[a]["p"]) for a in "ABC"}
@@ -64,7 +72,8 @@ def verdict(rows: pd.DataFrame, alpha: float, response: str = "B") -> dict[str, 
     weakest = max(p, key=lambda k: p[k]).removeprefix("p_").upper()
     return {
         "status": "assessable", "verdict": PRESENT if worst <= alpha else ABSENT,
-        "reason": f"the weakest arm is {weakest} (p {worst:.3g})", **p, "p": worst,
+        "reason": f"the weakest arm is {weakest} (p {worst:.3g})" + (f"; {MEANING}" if worst <= alpha else ""),
+        **p, "p": worst,
         "score": min(float(by_arm[a]["z"]) for a in "ABC"),
     }  # fmt: skip
 
@@ -129,7 +138,10 @@ def summarise_loop(
     import pandas as pd
 
     names = sorted(loops)
-    tables = {p: (loops[p] if len(loops[p]) else unanswered("not_run", "the sample gave no table")) for p in names}
+    # one pass over every table: patient -> axis -> arm -> row
+    missing = _by_axis(unanswered("axis_missing", "the axis was not asked"))
+    not_run = _by_axis(unanswered("not_run", "the sample gave no table"))
+    tables = {p: missing | (_by_axis(loops[p]) if len(loops[p]) else not_run) for p in names}
     strata = [stratum(records[p]) for p in names]
     per_patient, cohort = [], []
     claims: dict[str, list[tuple[int, int, int, dict[str, float]]]] = {label: [] for label in RESPONSES}
@@ -138,17 +150,12 @@ def summarise_loop(
         factors: dict[str, list[float]] = {name: [] for name in FACTORS}
         n_asked = 0
         for patient in names:
-            rows = tables[patient][tables[patient]["axis"] == axis]
-            if rows.empty:
-                rows = unanswered("axis_missing", "the axis was not asked")
-                rows = rows[rows["axis"] == axis]
-            by_arm = rows.set_index("arm")
-            n_asked += by_arm.at["A", "status"] in ASKED
+            by_arm = tables[patient][axis]
+            n_asked += by_arm["A"]["status"] in ASKED
             for name, (arm, column) in FACTORS.items():
-                factors[name].append(by_arm.at[arm, column] if column in by_arm else np.nan)
+                factors[name].append(by_arm[arm].get(column, np.nan))
             for label, arm in RESPONSES.items():
-                answer = _not_asked(arm) if arm not in by_arm.index else verdict(rows, options.alpha, arm)
-                found[label].append(answer)
+                found[label].append(_combine(by_arm, options.alpha, arm) if arm in by_arm else _not_asked(arm))
             first, second = found["m_csc"][-1], found["aldh1a3"][-1]
             record = records[patient]
             per_patient.append({
@@ -192,6 +199,14 @@ def summarise_loop(
             line[f"{prefix}q"] = float(q)
             line[f"{prefix}wording"] = wording(len(names), n, asked, k, p, float(q), options)
     return pd.DataFrame(per_patient), pd.DataFrame(cohort)
+
+
+def _by_axis(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
+    """``loop_arms`` rows by axis and arm."""
+    out: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows.to_dict("records"):
+        out.setdefault(str(row["axis"]), {})[str(row["arm"])] = {str(k): v for k, v in row.items()}
+    return out
 
 
 def _not_asked(arm: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ status ``failed``, so that the cohort stages and the report name the sample and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,8 @@ def write_failed(failure: Failure, results: Path, row: dict[str, Any], reason: s
     """
     assert failure.sample is not None
     folder = results / "samples" / failure.sample
+    # Snakemake counts it among the outputs: one of an earlier run would make the files written here look outdated.
+    (results / "benchmarks" / failure.rule.replace("_", "-") / f"{failure.sample}.tsv").unlink(missing_ok=True)
     names = [Path(f).name for f in failure.files if not (folder / Path(f).name).exists()]
     written = []
     for name in names:
@@ -139,21 +141,39 @@ def remember(results: Path, failure: Failure, reason: str, written: Sequence[Pat
     path = results / RECORD
     entries = io.read_json(path) if path.exists() else []
     entry = asdict(failure) | {"reason": reason, "files": [p.relative_to(results).as_posix() for p in written]}
-    io.write_json(path, [*entries, entry])
+    io.write_json(path, [e for e in entries if (e["sample"], e["rule"]) != (failure.sample, failure.rule)] + [entry])
 
 
-def forget(results: Path) -> list[str]:
-    """Remove what an earlier run recorded as failed, so that it is done again; returns ``sample: rule`` of each."""
+def pending(results: Path, samples: Collection[str]) -> tuple[list[str], list[str]]:
+    """What an earlier run recorded as failed of these samples: ``sample: rule`` of each, and the files to make again.
+
+    The files stay until they are made again: a run that is killed before that leaves the record as it was.
+    """
+    path = results / RECORD
+    entries = [e for e in io.read_json(path) if e["sample"] in samples] if path.exists() else []
+    return [f"{e['sample']}: {e['rule']}" for e in entries], [str(results / f) for e in entries for f in e["files"]]
+
+
+def settle(results: Path) -> None:
+    """Take out of ``failed.json`` what was made again since."""
     path = results / RECORD
     if not path.exists():
-        return []
-    done = []
-    for entry in io.read_json(path):
-        done.append(f"{entry['sample']}: {entry['rule']}")
-        for name in entry["files"]:
-            (results / name).unlink(missing_ok=True)
-    path.unlink()
-    return done
+        return
+    entries = io.read_json(path)
+    kept = [e for e in entries if not all(_made(results / name) for name in e["files"])]
+    if kept:
+        io.write_json(path, kept)
+    else:
+        path.unlink()
+
+
+def _made(path: Path) -> bool:
+    """Whether a file stands there and is not one of those written in place of a failed job's."""
+    if not path.exists():
+        return False
+    if path.suffix == ".parquet":
+        return io.read_status(path).status != STATUS
+    return path.name != "ingest.json" or io.read_json(path)["status"] != STATUS
 
 
 def newest_log(folder: Path) -> str:

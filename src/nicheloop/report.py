@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from nicheloop import __version__, io
 from nicheloop.provenance import describe
-from nicheloop.report_cells import (
-    annotation_chapter,
-    composition_chapter,
-    malignancy_chapter,
-    map_chapter,
-    quality_chapter,
-)
+from nicheloop.report_annotation import annotation_chapter
+from nicheloop.report_cells import composition_chapter, map_chapter, quality_chapter
 from nicheloop.report_closing import limitations_chapter, methods_chapter, not_assessable_chapter
 from nicheloop.report_cohort import cohort_chapter, enrichment_chapter
 from nicheloop.report_data import Data
-from nicheloop.report_niche import crosstalk_chapter, loop_chapter
+from nicheloop.report_loop import loop_chapter
+from nicheloop.report_malignancy import malignancy_chapter
+from nicheloop.report_niche import crosstalk_chapter
 from nicheloop.report_page import Block, Chapter, Page, columns, text
+from nicheloop.report_screen import has_screen, screen_chapter
 from nicheloop.report_states import csc_chapter, tam_chapter
 from nicheloop.report_summary import summary_chapter
 from nicheloop.report_truth import truth_chapter
@@ -44,6 +42,7 @@ CHAPTERS: tuple[tuple[str, Callable[[Data, Page], list[Block]]], ...] = (
     ("Loop", loop_chapter),
     ("Cohort", cohort_chapter),
     ("Enrichment", enrichment_chapter),
+    ("Screen", screen_chapter),
     ("Demo truth", truth_chapter),
     ("Not assessable", not_assessable_chapter),
     ("Limitations", limitations_chapter),
@@ -137,6 +136,8 @@ def run_report(results: str | Path, out: str | Path, *, options: Options, config
     chapters = [Chapter("Summary", summary_chapter(data))]
     for title, make in CHAPTERS:
         if make is truth_chapter and not (results / "demo" / "truth_cells.tsv.gz").exists():
+            continue
+        if make is screen_chapter and not has_screen(data):
             continue
         chapters.append(Chapter(title, make(data, page)))
     chapters.append(Chapter("Provenance", provenance_chapter(data, page, record)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from nicheloop import figures, figures_niche
 from nicheloop.report_data import Data, cohort_words
-from nicheloop.report_page import Block, Page, bullets, columns, count, heading, note, text
+from nicheloop.report_page import Block, Page, bullets, columns, count, heading, interval, listed, note, text
 from nicheloop.report_text import explain
 
 
@@ -44,25 +44,33 @@ def cohort_chapter(d: Data, page: Page) -> list[Block]:
         ),
     ]
     if len(table):
-        swapped = bool(table[["coupling_forward", "coupling_return"]].notna().any(axis=None))
-        blocks.append(bullets(cohort_words(table)))
-        blocks.append(
-            page.table(
-                "loop_cohort",
-                table,
-                columns(
-                    "axis | n_patients # patients | n_assessable # assessable | n_present # all three arms | "
-                    "coupling_forward # coupling A-B | p_forward # p | coupling_return # coupling C | p_return # p | "
-                    "status =" + (" | strata" if swapped else "")
-                ),
-                "The loop in the cohort.",
-                "Coupling: mean product of ligand and response over patients, standardised within subtype and data "
-                "set; p from swapping patients within these strata. Strata with fewer than "
-                f"{d.config.loop.min_stratum} patients are not swapped."
-                + ("" if swapped else " No stratum is large enough here; the full table lists them."),
-                path="cohort/loop_cohort.tsv",
+        for title, prefix, n_known in (
+            ("The loop in the cohort (CD44+/CD24- cells)", "", "n_assessable"),
+            ("The same with ALDH1A3-high cells as the second label", "aldh1a3_", "aldh1a3_n_assessable"),
+        ):
+            share = table[[f"{prefix}n_present", n_known, f"{prefix}present_low", f"{prefix}present_high"]]
+            shown = table.assign(
+                share=[interval(k / n if n else np.nan, low, high) for k, n, low, high in share.to_numpy(float)],
             )
-        )
+            blocks.append(heading(title))
+            blocks.append(bullets(cohort_words(table, f"{prefix}wording")))
+            blocks.append(
+                page.table(
+                    f"{prefix}loop_cohort",
+                    shown,
+                    columns(
+                        f"axis | n_patients # patients | n_asked # with the cells | {n_known} # assessable | "
+                        f"{prefix}n_present # all three arms | share ~ share of assessable | {prefix}p_present # p by "
+                        f"chance | {prefix}q # q | {prefix}status = status"
+                    ),
+                    "Patients with all three arms, by axis.",
+                    "With the cells: patients whose forward arm had enough cells, the trials of the binomial. p by "
+                    "chance: so many with three arms at the level of the test. q: largest of that p and the coupling "
+                    "swaps (chapter Loop), Benjamini-Hochberg over the axes.",
+                    path="cohort/loop_cohort.tsv",
+                    most=20,
+                )
+            )
     primary = csc[csc["sample"].isin(d.tumours)]
     if len(primary):
         groups = primary.assign(subtype=primary["subtype"].fillna("unknown")).groupby("subtype")
@@ -83,8 +91,8 @@ def cohort_chapter(d: Data, page: Page) -> list[Block]:
                     "highest % | aldh % median ALDH1A3-high"
                 ),
                 "Stem-cell states by subtype.",
-                "Descriptive; no test. CD44+/CD24- is expected to be more frequent in basal-like tumours because it "
-                "is a subtype marker too.",
+                "Descriptive; no test. CD44+/CD24- is expected to be more frequent in basal-like tumours because it is "
+                "a subtype marker too.",
             )
         )
     return blocks
@@ -99,7 +107,11 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
             "it is not a test between patients."
         )
     ]
-    names = {"m_csc": "CD44+/CD24- against other malignant cells", "tam_m2": "M2-like against other macrophages"}
+    names = {
+        "m_csc": "CD44+/CD24- against other malignant cells",
+        "aldh1a3": "ALDH1A3-high against ALDH1A3-low malignant cells",
+        "tam_m2": "M2-like against M1-like macrophages",
+    }
     if not len(table) and not len(de):
         return [*blocks, note("No contrast was made; the chapter 'Not assessable' says why.")]
     for contrast in sorted(set(table["contrast"]) | set(de["contrast"])):
@@ -122,6 +134,7 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
                     figures_niche.enrichment(table, contrast),
                     f"Which gene sets lead and trail in {contrast}?",
                     (f"n = {count(n, 'patient')} with both states. " if n == n else "")
+                    + "Null: permuted genes. "
                     + "Sets with the largest absolute normalised enrichment score; pale: q of 0.25 or more.",
                     f"Bars of normalised enrichment scores for {contrast}.",
                 )
@@ -145,7 +158,9 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
                 )
             )
         good = genes[genes["log2_fold_change"].notna()]
+        own = sorted(genes.loc[genes["circular"].eq(True), "gene"]) if len(genes) else []
         if len(good):
+            good = good.assign(defines=["yes" if v else "–" for v in good["circular"].eq(True)])
             ranked = good.assign(size_abs=good["statistic"].abs()).sort_values(
                 ["q", "size_abs", "gene"], ascending=[True, False, True], kind="stable"
             )
@@ -154,11 +169,19 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
                     f"de_{contrast}",
                     ranked,
                     columns(
-                        "gene | n_patients # patients | mean_counts # mean counts | log2_fold_change # log2 fold | p "
-                        "# | q #"
+                        "gene | defines: defines the contrast | n_patients # patients | mean_counts # mean counts | "
+                        "log2_fold_change # log2 fold | p # | q #"
                     ),
                     "Genes by q.",
-                    "Genes that define a state rank high by construction (CD44 and CD24 in m_csc).",
+                    "Patients as replicates. "
+                    + (
+                        f"{listed(own, 12)} {'defines' if len(own) == 1 else 'define'} the contrast and "
+                        f"{'differs' if len(own) == 1 else 'differ'} by construction; left out of the enrichment."
+                        if own
+                        else "No gene among these defines the contrast."
+                    )
+                    + " Genes correlated with the defining ones differ by construction too: the table describes the "
+                    "states, it does not confirm them.",
                     path="cohort/de.tsv",
                     most=15,
                 )

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nicheloop import figures, io, patients, tables
+from nicheloop import io, patients, tables
 from nicheloop.report_page import listed
 from nicheloop.status import composition_table
 
@@ -202,10 +202,10 @@ def marker_genes() -> dict[str, tuple[str, ...]]:
     return {name: tuple(m.positive) for name, m in genes.markers("major").items()}
 
 
-def cohort_words(table: pd.DataFrame) -> list[str]:
+def cohort_words(table: pd.DataFrame, column: str = "wording") -> list[str]:
     """The sentence that may be said of the cohort, per axis; axes with the same sentence share it."""
     said: dict[str, list[str]] = {}
-    for row in figures.records(table):
-        if row.wording:
-            said.setdefault(str(row.wording), []).append(str(row.axis).replace("_", " "))
+    for axis, wording in zip(table["axis"], table[column], strict=True):
+        if isinstance(wording, str) and wording:
+            said.setdefault(wording, []).append(str(axis).replace("_", " "))
     return [f"{listed(axes, 12)}: {wording}" for wording, axes in said.items()]

@@ -1,4 +1,4 @@
-"""Chapters of the report on signals: crosstalk axes and the loop, per tumour."""
+"""Chapter of the report on crosstalk: what can be measured, then who can talk to whom.  See also `report_axes`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nicheloop import figures, figures_niche
+from nicheloop.detection import furthest
+from nicheloop.report_axes import CHECKS, consistency_blocks, control_blocks
 from nicheloop.report_data import Data
-from nicheloop.report_page import (
-    MAIN_AXES,
-    SAMPLES,
-    Block,
-    Page,
-    bullets,
-    columns,
-    count,
-    fraction,
-    heading,
-    listed,
-    many,
-    note,
-    text,
-)
+from nicheloop.report_page import MAIN_AXES, Block, Page, bullets, columns, count, fraction, listed, note, text
 from nicheloop.report_text import short_words
-from nicheloop.status import GOOD, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +45,8 @@ def towards_malignant(d: Data, axis: str) -> str:
         cells = int(hidden.groupby("sample")["n_receiver"].max().sum())
         parts.append(
             f"{'/'.join(sorted(set(hidden['receptor'])))} not detected in malignant cells of "
-            f"{hidden['sample'].nunique()} of {count(n, 'tumour')} (at most "
-            f"{fraction(hidden['receptor_upper'].max())} of the cells of any tumour, n = {count(cells, 'cell')})"
+            f"{hidden['sample'].nunique()} of {count(n, 'tumour')} (at most {fraction(hidden['receptor_upper'].max())} "
+            f"of the cells of any tumour, n = {count(cells, 'cell')})"
         )
     debris = rows[rows["status"] == "platelet_contamination"]["sample"].nunique()
     quiet = rows.groupby("sample").filter(lambda g: bool(g["quiet"].all()))
@@ -78,224 +65,138 @@ def towards_malignant(d: Data, axis: str) -> str:
         ~rows["sample"].isin([*hidden["sample"], *looked["sample"]]) & (rows["status"] != "platelet_contamination")
     ]
     if len(rest):
-        left = count(rest["sample"].nunique(), "tumour")
-        why = short_words(summarise(list(rest["status"]))[0])
-        parts.append(f"the commonest obstacle in {'the other ' if parts else ''}{left} is '{why}'")
+        parts += obstacles_by_tumour(rest, n)
     if not parts:
-        parts.append(f"the commonest obstacle is '{short_words(summarise(list(rows['status']))[0])}'")
+        parts = obstacles_by_tumour(rows, n)
     return f"{name}: {'; '.join(parts)}."
+
+
+def obstacles_by_tumour(rows: pd.DataFrame, n: int) -> list[str]:
+    """``ligand not detected in 2 of 5 tumours``: the obstacle of the pair that came furthest, each with its tumours."""
+    found: dict[str, int] = {}
+    for _, mine in rows.groupby("sample"):
+        status = furthest(mine["status"])
+        found[status] = found.get(status, 0) + 1
+    ranked = sorted(found.items(), key=lambda kv: (-kv[1], kv[0]))
+    return [f"{short_words(status)} in {k} of {count(n, 'tumour')}" for status, k in ranked]
 
 
 def crosstalk_chapter(d: Data, page: Page) -> list[Block]:
     """Measurability first, then the axes."""
-    import pandas as pd
-
     rows = d.per_sample("crosstalk")
     axes = d.table("axes")
     if not len(rows):
         return [note("No axis could be looked at in any sample; the chapter 'Not assessable' says why.")]
-    main = rows[rows["axis"].isin(MAIN_AXES) & rows["sample"].isin(d.tumours)]
-    table = []
-    for axis in [a for a in MAIN_AXES if a in set(main["axis"])]:
-        part = main[main["axis"] == axis]
-        testable = part[part["status"] == "tested"]["sample"].nunique()
-        asked = part[part["receiver"] == "malignant"] if (part["receiver"] == "malignant").any() else part
-        obstacle = asked[asked["status"] != "tested"]["status"].value_counts()
-        top = sorted(obstacle.items(), key=lambda kv: (-kv[1], kv[0]))[0] if len(obstacle) else ("", 0)
-        hidden = asked[below_floor(asked, "receptor", "n_receiver", d.config.crosstalk)]["receptor_upper"]
-        quiet = asked[below_floor(asked, "ligand", "n_sender", d.config.crosstalk)]["ligand_upper"]
-        table.append(
-            {
-                "axis": axis,
-                "genes": f"{part['ligand'].iloc[0]} to {part['receptor'].iloc[0]}"
-                + (" …" if part["receptor"].nunique() > 1 or part["ligand"].nunique() > 1 else ""),
-                "samples": part["sample"].nunique(),
-                "testable": testable,
-                "pairs": len(part),
-                "pairs_tested": int((part["status"] == "tested").sum()),
-                "obstacle": f"{short_words(str(top[0]))} ({top[1]})" if top[0] else "none",
-                "ligand_upper": quiet.max() if len(quiet) else np.nan,
-                "receptor_upper": hidden.max() if len(hidden) else np.nan,
-            }
-        )
+    mine = rows[rows["sample"].isin(d.tumours)]
     said = [s for s in (towards_malignant(d, a) for a in MAIN_AXES) if s]
-    guards = main.groupby("sample")[["n_platelet", "n_neutrophil"]].max().reset_index()
-    guard_words = listed(
-        [f"{r.sample} {r.n_platelet:.0f} and {r.n_neutrophil:.0f}" for r in figures.records(guards)], 12
-    )
-    blocks = [
+    return [
         text(
             "First, can the axis be seen at all? A pair of types is tested only where the ligand and every receptor "
             "subunit pass the detection floor and the ambient expectation. 'Not detected' comes with the upper bound "
             "of how many cells may still express the gene: it is not proof of absence."
         ),
-        page.table(
-            "measurability",
-            pd.DataFrame(
-                table,
-                columns=[
-                    "axis",
-                    "genes",
-                    "samples",
-                    "testable",
-                    "pairs",
-                    "pairs_tested",
-                    "obstacle",
-                    "ligand_upper",
-                    "receptor_upper",
-                ],
-            ),
-            columns(
-                "axis | genes | samples # tumours | testable # testable in | pairs # pairs of types | pairs_tested # "
-                "pairs tested | obstacle: commonest obstacle (pairs) | ligand_upper % hidden ligand, at most | "
-                "receptor_upper % hidden receptor, at most"
-            ),
-            "Which axes can be measured?",
-            "Obstacle and bounds are those of pairs with malignant cells as receivers, where the axis has them. "
-            "Hidden, at most: largest fraction of cells that may express the gene where it stays below the detection "
-            "floor (rule of three or exact); NA: above the floor wherever it was looked for.",
-        ),
+        measurability_table(d, mine, page),
         *([bullets(said)] if said else []),
-        text(
-            f"Platelet barcodes and neutrophils per tumour: {guard_words}. PPBP (CXCL7) RNA marks platelets, and "
-            "CXCR1/CXCR2 belong to neutrophils, which droplet data lose: both axes are expected to be 'not "
-            "measurable'."
-        ),
+        *barcode_blocks(mine, page),
+        *dot_blocks(axes, page),
+        *consistency_blocks(d, page),
+        *control_blocks(d, page),
     ]
-    shown = [a for a in MAIN_AXES if a in set(axes["axis"])]
-    for i, names in enumerate((shown[:4], shown[4:]), start=1):
-        if names:
-            n = int(axes["n_patients"].max())
-            blocks.append(
-                page.figure(
-                    f"axes_{i}",
-                    figures_niche.axis_dots(axes, names),
-                    f"Who can talk to whom over {listed([a.replace('_', ' ') for a in names])}?",
-                    f"n = {count(n, 'tumour')}, one primary sample each. Circle: tested; size: patients in whom it "
-                    "was tested; colour: mean log2 strength in counts per 10,000 (random effects, two patients "
-                    "or more; hollow: one patient); numbers: significant of assessable patients. Other marks: the "
-                    "commonest reason why the pair could not be tested.",
-                    "Sender by receiver dots for " + listed(list(names)) + ".",
-                )
-            )
-    ranked = axes.sort_values(
-        ["n_significant", "effect", "axis", "sender", "receiver"],
-        ascending=[False, False, True, True, True],
-        kind="stable",
+
+
+def measurability_table(d: Data, rows: pd.DataFrame, page: Page) -> Block:
+    """Every claim axis with the tumours and pairs in which it can be tested, its obstacles and upper bounds."""
+    import pandas as pd
+
+    floor = d.config.crosstalk
+    claims = rows[~rows["arm"].isin(CHECKS)]
+    if not len(claims):
+        return note("No tumour has a row of an axis.")
+    table = []
+    for axis in ranked_axes(claims):
+        part = claims[claims["axis"] == axis]
+        tested = part["status"] == "tested"
+        asked = part[part["receiver"] == "malignant"] if (part["receiver"] == "malignant").any() else part
+        obstacles = asked[asked["status"] != "tested"]["status"].value_counts()
+        ranked = sorted(obstacles.items(), key=lambda kv: (-kv[1], kv[0]))
+        hidden = asked[below_floor(asked, "receptor", "n_receiver", floor)]["receptor_upper"]
+        quiet = asked[below_floor(asked, "ligand", "n_sender", floor)]["ligand_upper"]
+        table.append(
+            {
+                "axis": axis,
+                "genes": f"{listed(dict.fromkeys(part['ligand']), 3)} to {listed(dict.fromkeys(part['receptor']), 3)}",
+                "samples": part["sample"].nunique(),
+                "testable": part[tested]["sample"].nunique(),
+                "pairs": len(part),
+                "pairs_tested": int(tested.sum()),
+                "obstacle": ", ".join(f"{short_words(str(k))} ({v})" for k, v in ranked) or "none",
+                "ligand_upper": quiet.max() if len(quiet) else np.nan,
+                "receptor_upper": hidden.max() if len(hidden) else np.nan,
+            }
+        )
+    return page.table(
+        "measurability",
+        pd.DataFrame(table),
+        columns(
+            "axis | genes | samples # tumours | testable # testable in | pairs # rows | pairs_tested # rows tested | "
+            "obstacle: obstacles (rows) | ligand_upper % hidden ligand, at most | receptor_upper % hidden receptor, at "
+            "most"
+        ),
+        "Which axes can be measured?",
+        "A row is a ligand, a receptor, a sender and a receiver in one tumour. Obstacles and bounds are those of rows "
+        "with malignant cells as receivers, where the axis has them. Hidden, at most: largest fraction of cells that "
+        "may express the gene where it stays below the detection floor (rule of three or exact); NA: above the floor "
+        "wherever it was looked for.",
+        most=40,
     )
-    ranked = ranked[ranked["n_assessable"] > 0]
-    if len(ranked):
-        blocks.append(
-            page.table(
-                "axes",
-                ranked,
-                columns(
-                    "axis | arm: role | sender | receiver | n_assessable # assessable patients | n_significant # "
-                    "significant | effect # log2 strength | effect_low # low | effect_high # high | status ="
-                ),
-                "The strongest measurable pairs.",
-                "Strength: counts per 10,000, geometric mean of ligand and receptor. Significant: q below alpha within "
-                "the patient's sample; rows below the detection floor count as tests that failed. Positive controls "
-                "should be present; the decoys are silent (not expressed), so they show no more than that.",
-                path="cohort/axes.tsv",
-                most=20,
-            )
-        )
-    kinds = axes[axes["arm"].isin(("positive_control", "decoy"))]
-    if len(kinds):
-        pooled = (
-            kinds.groupby(["arm", "axis"])
-            .agg(pairs=("sender", "size"), assessable=("n_assessable", "sum"), significant=("n_significant", "sum"))
-            .reset_index()
-        )
-        blocks.append(
-            page.table(
-                "axis_controls",
-                pooled,
-                columns("arm: kind | axis | pairs # | assessable # patient tests | significant #"),
-                "Positive controls and decoys.",
-                "A positive control that is never significant, or a decoy that is, warns of the whole chapter.",
-            )
-        )
-    return blocks + circularity_blocks(page)
 
 
-def circularity_blocks(page: Page) -> list[Block]:
-    """Which gene sets of the loop share genes, so that one cannot support the other."""
-    from nicheloop.loop_cohort import circularity
+def ranked_axes(rows: pd.DataFrame) -> list[str]:
+    """Axes of a table: the main ones first, then by the share of tested rows and name."""
+    found = set(rows["axis"])
+    tested = (rows["status"] == "tested").groupby(rows["axis"]).mean()
+    rest = sorted(found - set(MAIN_AXES), key=lambda a: (-tested[a], a))
+    return [a for a in MAIN_AXES if a in found] + rest
 
-    table = circularity()
-    kept, shared = table[table["clean"]], table[table["n_overlap"] > 0]
-    broken = int((kept["n_overlap"] > 0).sum())
-    shown = shared.assign(
-        genes=[str(v).replace(";", ", ") for v in shared["overlap"]],
-        must=["yes" if v else "no" for v in shared["clean"]],
-        note=[v or "–" for v in shared["note"]],
-    ).sort_values(["clean", "n_overlap", "set_a", "set_b"], ascending=[False, False, True, True], kind="stable")
+
+def barcode_blocks(rows: pd.DataFrame, page: Page) -> list[Block]:
+    """Platelet barcodes and neutrophils of every tumour: they decide what PPBP and CXCR1/2 can mean."""
+    guards = rows.groupby("sample", sort=False)[["n_platelet", "n_neutrophil"]].max().reset_index()
     return [
-        heading("Do the sets share genes?"),
-        text(
-            f"A set that shares genes with another cannot support it. Of {count(len(table), 'pair')} of gene sets in "
-            f"use {len(kept)} must not overlap, and {broken or 'none'} of these {'does' if broken == 1 else 'do'}; "
-            f"{count(len(shared), 'pair')} with a shared gene {'is' if len(shared) == 1 else 'are'} listed."
-        ),
         page.table(
-            "circularity",
-            shown,
-            columns(
-                "set_a: set | set_b: other set | n_overlap # shared | genes: shared genes | must: must be apart | note"
-            ),
-            "Circularity.",
-            "Pairs that need not be apart are covariates, compartments that are called from other cells, or sets "
-            "that are never tested against each other.",
-        ),
-    ]
-
-
-def loop_chapter(d: Data, page: Page) -> list[Block]:
-    """Three arms per patient."""
-    arms, loop = d.per_sample("loop_arms"), d.table("loop")
-    if not len(arms) and not len(loop):
-        return [note("The loop could not be looked at in any sample; the chapter 'Not assessable' says why.")]
-    blocks = [
-        text(
-            "Three arms: A, the niche signals to malignant cells; B, CSC-high malignant cells respond more than "
-            "CSC-low ones of the same clone and depth; C, malignant cells signal back. The patient's p is the "
-            "largest of the three, and an arm that cannot be measured makes the answer NA, not zero. Of one patient "
-            "no more is said than 'all three arms present', 'not present' or 'not assessable'."
+            "barcode_guards",
+            guards,
+            columns("sample | n_platelet # platelet barcodes | n_neutrophil # neutrophils"),
+            "Platelet barcodes and neutrophils.",
+            f"n = {count(len(guards), 'tumour')}. PPBP (CXCL7) RNA marks platelets, and CXCR1/CXCR2 belong to "
+            "neutrophils, which droplet data lose: both axes are expected to be 'not measurable', and few neutrophils "
+            "here do not mean few in the tumour.",
+            most=60,
         )
     ]
-    tumours = d.tumours[:SAMPLES]
-    mine = arms[arms["sample"].isin(tumours)].assign(label=lambda t: t["sample"])
-    names = [a for a in MAIN_AXES if a in set(mine["axis"])] + sorted(set(mine["axis"]) - set(MAIN_AXES))
-    measured = set(mine.loc[mine["status"].isin(GOOD), "axis"])
-    names = [a for a in names if a in MAIN_AXES or a in measured][:6]
-    for i, part in enumerate(figures.chunks(names, 3 if len(tumours) < 16 else 1), start=1):
+
+
+def dot_blocks(axes: pd.DataFrame, page: Page) -> list[Block]:
+    """Sender by receiver plots: the main axes, then every other one that is tested in some tumour."""
+    claims = axes[~axes["arm"].isin(CHECKS)]
+    n = int(axes["n_patients"].max()) if len(axes) else 0
+    main = [a for a in MAIN_AXES if a in set(claims["axis"])]
+    some = claims[claims["n_assessable"] > 0].groupby("axis")["n_assessable"].max()
+    rest = sorted((a for a in some.index if a not in MAIN_AXES), key=lambda a: (-some[a], a))
+    blocks = []
+    for i, names in enumerate([main[:4], main[4:], *figures.chunks(rest, 6)], start=1):
+        if not names:
+            continue
         blocks.append(
             page.figure(
-                f"loop_{i}",
-                figures_niche.loop_arms(mine, tumours, part, short_words),
-                f"Which arms stand out in which tumour: {listed([a.replace('_', ' ') for a in part])}?",
-                f"n = {count(len(tumours), 'tumour')}, one primary sample each. Bar: effect with its interval; dark: "
-                "p below 0.05 against the arm's null; A and C: log2 strength over permuted labels, B: read-out z of "
-                f"CSC-high minus CSC-low cells. NA: the arm could not be measured.{many(d.tumours, 'tumours')}",
-                "Bars of the arms A, B and C per tumour for " + listed(list(part)) + ".",
-            )
-        )
-    if len(loop):
-        order = {a: i for i, a in enumerate(MAIN_AXES)}
-        ranked = loop.assign(rank=loop["axis"].map(order).fillna(99)).sort_values(
-            ["rank", "axis", "verdict", "patient"], kind="stable"
-        )
-        first = ranked[ranked["axis"].isin(MAIN_AXES)]
-        blocks.append(
-            page.table(
-                "loop",
-                first if len(first) else ranked,
-                columns("sample | axis | verdict | p_a # p A | p_b # p B | p_c # p C | p # p (largest) | reason"),
-                "What may be said of each patient.",
-                "Scores are not comparable between patients.",
-                path="cohort/loop.tsv",
+                f"axes_{i}",
+                figures_niche.axis_dots(axes, names),
+                f"Who can talk to whom over {listed([a.replace('_', ' ') for a in names])}?",
+                f"n = {count(n, 'tumour')}, one primary sample each. Circle: tested; size: patients in whom it was "
+                "tested; colour: mean log2 strength in counts per 10,000 (random effects, two patients or more; "
+                "hollow: one patient); numbers: significant of assessable patients. Other marks: the commonest reason "
+                "why the pair could not be tested.",
+                "Sender by receiver dots for " + listed(list(names)) + ".",
             )
         )
     return blocks

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROWS = 30  # rows of a table shown in the page; all of them are in the file it points to
 LETTERS = 180  # a longer text is cut in the page
+UNCUT = 100_000
 PANELS = 8  # samples per figure of small multiples
 SAMPLES = 60  # samples per figure with one row each
 MAIN_AXES = ("IL6_classic", "IL6_trans", "IL6_autocrine", "CXCL8", "PPBP", "CCL2", "CSF1")
@@ -128,16 +129,20 @@ def many(names: Sequence[str], what: str = "samples") -> str:
     return f" The first {SAMPLES} of {len(names)} {what} are drawn." if len(names) > SAMPLES else ""
 
 
+FORMS: dict[str, Callable[[Any], str]] = {"#": number, "%": fraction, "=": short_words, "~": str}
+
+
 def columns(spec: str) -> dict[str, tuple[str, Callable[[Any], str] | None]]:
     """Columns from one line: ``name``, ``name: heading``, ``name # heading`` (number), ``name % heading`` (share).
 
-    ``name = heading`` is a status.  Columns are separated by ``|``; a heading left out is the name.
+    ``name = heading`` is a status, ``name ~ heading`` a number in words, such as one with its interval.  Columns are
+    separated by ``|``; a heading left out is the name.
     """
     out: dict[str, tuple[str, Callable[[Any], str] | None]] = {}
     for part in spec.split("|"):
         name, _, rest = part.strip().partition(" ")
         mark, _, label = rest.strip().partition(" ")
-        form = {"#": number, "%": fraction, "=": short_words}.get(mark)
+        form = FORMS.get(mark)
         head = label if form else rest
         out[name.rstrip(":")] = (head.strip() or name.rstrip(":"), form)
     return out
@@ -171,8 +176,11 @@ class Page:
         *,
         path: str = "",
         most: int = ROWS,
+        letters: int = LETTERS,
     ) -> Block:
         """Show the first `most` rows; without `path` the whole table is written to ``tables/``.
+
+        A text longer than `letters` is cut; reasons are shown uncut (`UNCUT`).
 
         `columns`: column -> (heading, formatter); a column with a formatter other than `short_words` is aligned as
         numbers.
@@ -186,7 +194,7 @@ class Page:
             cells = []
             for value, (_, form) in zip(record, columns.values(), strict=True):
                 missing = value is None or value != value or value == ""
-                cells.append("NA" if missing else form(value) if form else figures.short(str(value), LETTERS))
+                cells.append("NA" if missing else form(value) if form else figures.short(str(value), letters))
             rows.append(cells)
         shown = (
             f"{len(rows):,} of {count(len(table), 'row')} shown."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nicheloop import figures
 from nicheloop.report_data import Data, cohort_words
 from nicheloop.report_niche import towards_malignant
 from nicheloop.report_page import (
@@ -15,6 +16,7 @@ from nicheloop.report_page import (
     heading,
     interval,
     listed,
+    note,
     text,
 )
 from nicheloop.report_text import short_words
@@ -117,10 +119,12 @@ def summary_chapter(d: Data) -> list[Block]:
     forward = cohort[cohort["axis"].isin(("IL6_classic", "IL6_trans", "IL6", "IL6_autocrine"))]
     found += cohort_words(forward if len(forward) else cohort.head(2))
 
-    missing = []
+    missing = failed_words(d)
     if len(readable) < n_samples:
         missing += [
-            f"{s}: {d.sheet_value(s, 'reason') or d.sheet_value(s, 'status')}." for s in d.samples if s not in readable
+            f"{s}: {d.sheet_value(s, 'reason') or d.sheet_value(s, 'status')}."
+            for s in d.samples
+            if s not in readable and s not in failed_samples(d)
         ]
     for table, what in ((csc, "CD44+/CD24- and ALDH1A3-high fractions"), (tam, "Macrophages"), (loop, "Loop")):
         if not len(table):
@@ -159,6 +163,15 @@ def summary_chapter(d: Data) -> list[Block]:
             )
         elif axis != "IL6_classic" and (said := towards_malignant(d, axis)):
             missing.append(said)
+    failed = failed_samples(d)
+    if failed:
+        blocks.insert(
+            0,
+            note(
+                f"{len(failed)} of {count(n_samples, 'sample')} {'was' if len(failed) == 1 else 'were'} not finished "
+                f"because a job failed: {listed(failed)}. What follows holds for the rest."
+            ),
+        )
     blocks += [
         heading("What came in and what was found"),
         bullets(found),
@@ -171,6 +184,22 @@ def summary_chapter(d: Data) -> list[Block]:
         )
     )
     return blocks
+
+
+def failed_samples(d: Data) -> dict[str, tuple[str, str]]:
+    """Samples of which a job failed: the first failed stage and its reason (`nicheloop.recover`)."""
+    rows = d.statuses[(d.statuses["status"] == "failed") & d.statuses["sample"].isin(d.samples)]
+    found = {str(r.sample): (str(r.stage), str(r.reason or "")) for r in figures.records(rows[::-1])}
+    return {s: found[s] for s in d.samples if s in found}
+
+
+def failed_words(d: Data) -> list[str]:
+    """A sentence for every sample of which a job failed: the program stopped there, the data say nothing."""
+    return [
+        f"{s}: the stage {stage} failed ({reason.rstrip('.') or 'no reason was recorded'}). This is no finding about "
+        "the sample; the same command tries it again."
+        for s, (stage, reason) in failed_samples(d).items()
+    ]
 
 
 def _reasons(rows: pd.DataFrame, n: int, column: str = "status") -> str:

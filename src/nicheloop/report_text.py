@@ -130,6 +130,7 @@ STATUS_WORDS: dict[str, str] = {
     "no_csc_contrast": "There are no two groups of malignant cells to compare: too few are CSC-high or CSC-low.",
     "no_strata": "No clone and depth stratum holds both CSC-high and CSC-low cells.",
     "csc_not_assessable": "No malignant cell has a CSC state, so CSC-high and CSC-low cells cannot be compared.",
+    "aldh1a3_not_assessable": "No malignant cell has an ALDH1A3 state, so high and low cells cannot be compared.",
     "no_common_stratum": "No clone and depth stratum holds both CSC-high and CSC-low cells.",
     "no_readout": "RNA has no read-out of this axis that does not share genes with the question.",
     "readout_not_measurable": "Too few genes of the read-out are in this matrix.",
@@ -139,6 +140,13 @@ STATUS_WORDS: dict[str, str] = {
     "guard_only": "The gene's RNA cannot answer the question; the measurement is shown as a guard only.",
     "ligand_only": "Only the ligand can be measured; the receiving cells or the receptor are not seen in this "
     "kind of data.",
+    "measured": "The level was measured.",
+    "too_few_decoys": "Too few expressed pairs without a recorded interaction could be tested for a share.",
+    "too_few_types": "Fewer than two cell types with enough cells: there is nothing to compare.",
+    "single_type": "Only one cell type has enough cells: every permutation of labels is the observed one.",
+    "below_threshold": "A gene of the pair is seen in too few cells of its type.",
+    "no_resource": "No ligand-receptor resource was given, so nothing was screened.",
+    "not_asked": "This part of the question was not asked of the sample.",
     "not_present": "At least one arm was measured and does not stand out from its null.",
     # enrichment
     "too_few_states": "Too few patients have enough cells on both sides of the contrast.",
@@ -159,6 +167,7 @@ SHORT_WORDS = {
     "not_informative_depth": "too shallow for a zero to mean low",
     "low_depth": "too shallow for a zero to mean low",
     "csc_not_assessable": "no malignant cell with a CSC state",
+    "aldh1a3_not_assessable": "no malignant cell with an ALDH1A3 state",
     "no_readout": "no read-out in RNA",
     "not_measurable": "not measurable in RNA",
     "readout_not_measurable": "read-out not measurable",
@@ -187,6 +196,10 @@ def short_words(status: str) -> str:
         return ": ".join(short_words(part.strip()) for part in status.split(":"))
     return status.replace("_", " ")
 
+
+# Lower end of a band of confidence -> share of labelled cells that were right in it; docs/annotate.md says where from.
+CALIBRATION = ((0.0, 0.50), (0.5, 0.53), (0.7, 0.61), (0.9, 0.92), (0.99, 0.989), (0.999, 0.997))
+CALIBRATION_CELLS = 9387
 
 LIMITATIONS = (
     "Everything here is seen in RNA of cells taken at one time. RNA does not show secreted protein, soluble IL6 "

@@ -131,7 +131,8 @@ def response_arm(
     Parameters
     ----------
     cells
-        Malignant cells, sorted, with the label's column, clone, n_counts, and columns z_<set>.
+        Malignant cells, sorted, with the label's column, clone, n_counts, and columns z_<set>; where a column ``mixed``
+        marks cells that hold RNA of a niche cell (`mixtures.mixed_cells`), they are left out and counted in the reason.
     readout
         Name of the leave-out set, or None.
     label
@@ -156,14 +157,25 @@ def response_arm(
         }
     nothing = np.full(len(cells), "not_assessable", dtype=object)
     state = cells[split.column].astype(object).fillna("not_assessable").to_numpy() if split.column in cells else nothing
+    left_out = ""
+    if "mixed" in cells:
+        mixed = cells["mixed"].to_numpy(dtype=bool)
+        high_out, low_out = (int((mixed & (state == side)).sum()) for side in (split.high, split.low))
+        if high_out + low_out:
+            left_out = f"; left out: {high_out} {split.high_words} and {low_out} {split.low_words} cells "
+            left_out += "that hold RNA of a niche cell"
+        cells, state = cells[~mixed], state[~mixed]
     n_high, n_low = int((state == split.high).sum()), int((state == split.low).sum())
     if n_high + n_low == 0:
-        return row | {"status": split.status, "reason": f"no malignant cell is called {split.high_words} or not"}
+        return row | {
+            "status": split.status,
+            "reason": f"no malignant cell is called {split.high_words} or not{left_out}",
+        }
     if min(n_high, n_low) < options.min_csc:
         return row | {
             "status": "too_few_csc",
             "reason": f"{n_high} {split.high_words} and {n_low} {split.low_words} malignant cells; "
-            f"{options.min_csc} of each are needed",
+            f"{options.min_csc} of each are needed{left_out}",
         }
     kept = np.isin(state, [split.high, split.low])
     used, state = cells[kept], state[kept]
@@ -197,12 +209,14 @@ def response_arm(
     values = {f"effect_{k}": v.effect if v else np.nan for k, v in found.items()}
     values |= {"p_raw": raw.p} | {f"p_{k}": v.p if v else np.nan for k, v in found.items()}
     p = max([raw.p, *(v.p for v in found.values() if v)])
-    reason = f"{n_high} {split.high_words} and {n_low} {split.low_words} cells in {raw.n_strata} strata"
+    reason = f"{n_high} {split.high_words} and {n_low} {split.low_words} cells in {raw.n_strata} strata{left_out}"
     if found["adjusted"]:
         reason += f"; p {raw.p:.3g} raw, {found['adjusted'].p:.3g} adjusted for {', '.join([*names, DEPTH])}"
     for name in names:
         one = found[{"STRESS": "stress", "IFN": "ifn"}[name]]
         reason += f", {one.p:.3g} for {name} alone" if one else ""
+    if "STRESS" in names:  # the score is a noisy measure of stress, so a regression on it removes a part
+        reason += "; a response that follows stress as a whole cannot be told from it"
     if len(names) < len(COVARIATES):
         reason += f"; not adjusted for {' and '.join(c for c in COVARIATES if c not in names)} (not measurable)"
     return row | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -92,9 +93,9 @@ def kills(reference: Reference, out: Path, seed: int, n: int) -> int:
     """Kill a run again and again at random moments; what stands after each kill is whole and as it should be."""
     whole = small_run.digest(reference.out)
     done = 0
-    for n_files, seconds in small_run.moments(seed, n):
+    for n_tables, seconds in small_run.moments(seed, n, small_run.tables_of(reference.out)):
         process = small_run.start(reference.source, reference.sheet, out, NUMBA_CACHE_DIR=reference.numba)
-        done += small_run.kill_after(process, out, n_files, seconds)
+        done += small_run.kill_after(process, out, n_tables, seconds)
         for name, checksum in small_run.digest(out).items():
             assert whole[name] == checksum, f"{name} was half-written when the run was killed"
     code, words = reference.run(out)
@@ -110,9 +111,8 @@ def test_killed_five_times_and_started_again(reference: Reference, tmp_path: Pat
 
 
 @pytest.mark.faults_long
-@pytest.mark.parametrize("seed", [2, 3, 4])
-def test_killed_fifteen_times_more(reference: Reference, tmp_path: Path, seed: int):
-    assert kills(reference, tmp_path / "killed", seed=seed, n=5) == 5
+def test_killed_fifteen_times_more(reference: Reference, tmp_path: Path):
+    assert kills(reference, tmp_path / "killed", seed=2, n=15) == 15
 
 
 def test_a_job_killed_from_outside_is_recorded_and_tried_again(reference: Reference, tmp_path: Path):
@@ -129,6 +129,7 @@ def test_a_job_killed_from_outside_is_recorded_and_tried_again(reference: Refere
     ]
     for name in [*again, "cohort/status.tsv", "cohort/samples.tsv", "cohort/composition.tsv"]:
         (out / name).unlink()
+    os.utime(out / f"benchmarks/loop/{GOOD}.tsv", (0, 0))  # older than what the job reads, as after a change upstream
     process = small_run.start(reference.source, sheet, out, "--keep-going", NUMBA_CACHE_DIR=reference.numba)
     killed = small_run.kill_jobs(process, lambda words: "loop" in words and any(f"/{GOOD}/loop" in w for w in words))
     words, _ = process.communicate()

@@ -216,14 +216,19 @@ def test_failed_jobs_are_read_from_the_log_and_only_the_first_of_a_chain_is_reco
 @pytest.mark.parametrize(
     "stage", ["ingest", "qc", "moments", "evidence", "ambient", "malignancy", "score", "csc", "tam", "loop"]
 )
-def test_every_stage_of_a_sample_can_be_recorded_as_failed_and_is_forgotten_by_the_next_run(stage: str, tmp_path: Path):
+def test_every_stage_of_a_sample_can_be_recorded_as_failed_and_is_forgotten_once_it_was_made(
+    stage: str, tmp_path: Path
+):
     files = {
         "ingest": ["counts.h5ad", "ingest.json"], "score": ["scores.parquet"],
         "ambient": ["ambient.parquet", "profiles.parquet"], "malignancy": ["malignancy.parquet", "cnv.parquet"],
     }.get(stage, [f"{stage}.parquet"])  # fmt: skip
     failure = recover.Failure(stage, "A", tuple(str(tmp_path / "samples/A" / f) for f in files))
     row = record_of("A", 0, 0) | {"format": None, "path": "x"}
+    benchmark = tmp_path / f"benchmarks/{stage}/A.tsv"
+    io.write_text(benchmark, "of an earlier run\n")
     written = recover.write_failed(failure, tmp_path, row, "killed")
+    assert not benchmark.exists()
     assert sorted(p.name for p in written) == sorted(files)
     for path in written:
         if path.suffix == ".parquet":
@@ -233,6 +238,14 @@ def test_every_stage_of_a_sample_can_be_recorded_as_failed_and_is_forgotten_by_t
             record = io.read_json(path) if path.suffix == ".json" else io.Counts(path).record
             assert (record["status"], record["reason"]) == ("failed", "killed")
     recover.remember(tmp_path, failure, "killed", written)
-    assert recover.forget(tmp_path) == [f"A: {stage}"]
-    assert not any(p.exists() for p in written)
-    assert recover.forget(tmp_path) == []
+    recover.remember(tmp_path, failure, "killed", written)
+    recover.settle(tmp_path)
+    assert recover.pending(tmp_path, {"A"}) == ([f"A: {stage}"], [str(p) for p in written])
+    assert recover.pending(tmp_path, {"B"}) == ([], [])
+    for path in written:
+        if contract := recover.contract_of(path.name):
+            io.write_table(tables.empty(contract), path, contract, io.Status(stage, "A"))
+        elif path.suffix == ".json":
+            io.write_json(path, {"status": "ok"})
+    recover.settle(tmp_path)
+    assert recover.pending(tmp_path, {"A"}) == ([], [])

@@ -40,6 +40,18 @@ def test_a_dry_run_off_line_shows_every_job_of_every_data_set(repository: Reposi
     assert not (tmp_path / "none").exists()
 
 
+def test_what_cannot_be_fetched_is_named_with_the_command_that_goes_on(repository: Repository, tmp_path: Path) -> None:
+    """Data sets beside a sheet: both stand in the command."""
+    own = triplet(tmp_path / "own", X, features_of(GENES), CELLS)
+    (tmp_path / "s.tsv").write_text(f"sample\tpath\nmine\t{own}\n")
+    off = f"download={json.dumps({'offline': True, 'cache': str(tmp_path / 'none')})}"
+    arguments = ["--config", f"samples={tmp_path / 's.tsv'}", "dataset=tenx-idc", f"results={tmp_path / 'out'}", off]
+    done = repository.snakemake("--until", "download", "--nolock", "--retries", "0", *arguments, check=False)
+    assert done.returncode == 1
+    assert "is not in the cache, and the run is off line" in done.stdout + done.stderr
+    assert f"nicheloop run {tmp_path / 's.tsv'} tenx-idc --out {tmp_path / 'out'}" in done.stderr
+
+
 CHOSEN = {
     "GSE176078": ["CID3586", "CID44971"], "GSE161529": ["TN-0126"], "GSE75688": ["Chung-BC01"],
     "GSE114727": ["Azizi-BC01_TUMOR1", "Azizi-BC09_TUMOR1"], "GSE148673": ["Gao-TNBC1"],

@@ -75,8 +75,8 @@ def sections(*names):
 
 def input_size(path):
     """Size in bytes; of a download's receipt, each sample's share of the file it stands for."""
-    dataset, _, name = str(path).rpartition("/downloads/")[2].removesuffix(".json").partition("/")
-    if (dataset, name) not in DOWNLOADS:
+    folder, dataset, name = ("", "", "", *Path(str(path).removesuffix(".json")).parts)[-3:]
+    if folder != "downloads" or (dataset, name) not in DOWNLOADS:
         return os.path.getsize(path)
     users = sum((dataset, name) in downloads([row]) for row in ROWS)
     with open(path, encoding="utf-8") as receipt:
@@ -104,11 +104,12 @@ def data_path(wildcards):
 
 onerror:
     if workflow.is_main_process:
+        given = [SETTINGS.samples] * (SETTINGS.samples != "demo") + [SETTINGS.dataset] * bool(SETTINGS.dataset)
         configfiles = "".join(f" --config {shlex.quote(str(path))}" for path in workflow.configfiles[-1:])
         print(
             f"\nnicheloop: not everything could be done. What was done is kept: mend the cause named above (logs: "
             f"{SETTINGS.results}/logs) and give the same command again.\nTo record the samples whose jobs failed as failed "
             "and report the rest:\n  nicheloop run "
-            f"{shlex.quote(SETTINGS.dataset or SETTINGS.samples)} --out {shlex.quote(SETTINGS.results)}{configfiles} --keep-going",
+            f"{shlex.join(given or ['demo'])} --out {shlex.quote(SETTINGS.results)}{configfiles} --keep-going",
             file=sys.stderr,
         )

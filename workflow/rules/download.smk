@@ -1,5 +1,5 @@
 # Not a parameter of the rule: where a file is kept and how often it is tried changes nothing in it.
-FETCH = stage_config(SETTINGS, "download")
+os.environ.update(NICHELOOP_DOWNLOAD=stage_config(SETTINGS, "download"))
 
 
 rule download:
@@ -7,6 +7,8 @@ rule download:
         "<results>/downloads/{dataset}/{file}.json",
     log:
         "<results>/logs/download/{dataset}/{file}.log",
+    benchmark:
+        "<results>/benchmarks/download/{dataset}/{file}.tsv"
     wildcard_constraints:
         dataset="|".join(sorted({re.escape(dataset) for dataset, _ in DOWNLOADS})) or "none",
         file="|".join(sorted({re.escape(name) for _, name in DOWNLOADS})) or "none",
@@ -21,7 +23,7 @@ rule download:
         "Fetching {wildcards.file} of {wildcards.dataset}"
     shell:
         "python -m nicheloop fetch --file {params.entry:q} --dataset {wildcards.dataset:q} --out {output:q}"
-        " --config {FETCH:q} 2> {log:q}"
+        ' --config "$NICHELOOP_DOWNLOAD" 2> {log:q}'
 
 
 rule facts:
@@ -31,6 +33,8 @@ rule facts:
         "<results>/cohort/facts.tsv",
     log:
         "<results>/logs/facts.log",
+    benchmark:
+        "<results>/benchmarks/facts.tsv"
     conda:
         "../../environment.yml"
     resources:

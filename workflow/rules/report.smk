@@ -7,9 +7,13 @@ COHORT_TABLES = [
     "csc_controls.tsv",
     "tam_patients.tsv",
     "axes.tsv",
+    "axis_subtypes.tsv",
+    "axis_controls.tsv",
+    "decoys.tsv",
     "composition.tsv",
     "loop.tsv",
     "loop_cohort.tsv",
+    "chains.tsv",
     "de.tsv",
     "enrichment.tsv",
 ]

@@ -4,18 +4,14 @@ from nicheloop import interactions
 SCREENS = per_sample("screen.parquet") if SETTINGS.screen.resource else []
 
 
-def screened_resource(wildcards):
-    """Files of the ligand-receptor resource: an edit of them re-runs the screen."""
-    return [str(path) for path in interactions.files(SETTINGS.screen.resource)]
-
-
 rule screen:
     input:
         counts="<results>/samples/{sample}/counts.h5ad",
         cell_types="<results>/cohort/cell_types.parquet",
         malignancy="<results>/samples/{sample}/malignancy.parquet",
         ambient="<results>/samples/{sample}/ambient.parquet",
-        resource=screened_resource,
+        # an edit of the resource re-runs the screen
+        resource=lambda wildcards: [str(path) for path in interactions.files(SETTINGS.screen.resource)],
     output:
         out="<results>/samples/{sample}/screen.parquet",
     log:

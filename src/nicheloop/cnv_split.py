@@ -1,0 +1,207 @@
+"""Split epithelium that resembles itself in expression into cells of different copy number.  See docs/malignancy.md."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nicheloop import cnv_arms
+from nicheloop.cnv import amplitude, left_out_mean
+from nicheloop.cnv_groups import Coherence, Settings, arm_evidence, shuffles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from nicheloop.cnv import Bools, Floats, Ints, Layout
+
+
+def two_means(values: Floats) -> Bools:
+    """(n,) the upper group of the split into two that leaves the least sum of squares (exact, one dimension)."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order].astype(np.float64)
+    n = len(ordered)
+    if n < 2 or ordered[0] == ordered[-1]:
+        return np.zeros(n, dtype=bool)
+    left = np.arange(1, n)
+    total = np.cumsum(ordered)
+    gain = total[:-1] ** 2 / left + (total[-1] - total[:-1]) ** 2 / (n - left)
+    gain[ordered[1:] == ordered[:-1]] = -np.inf
+    return np.asarray(values > ordered[int(np.argmax(gain))])
+
+
+def mixture_side(values: Floats, upper: Bools, n_rounds: int = 50) -> Bools:
+    """(n,) upper of two Gaussians of one variance, fitted by EM from a first split; their weights move the border."""
+    if upper.all() or not upper.any() or float(values.std()) == 0:
+        return upper
+    share = upper.astype(np.float64)
+    for _ in range(n_rounds):
+        weight = np.clip(share.mean(), 1e-9, 1 - 1e-9)
+        high, low = (share * values).mean() / weight, ((1 - share) * values).mean() / (1 - weight)
+        spread = (share * (values - high) ** 2 + (1 - share) * (values - low) ** 2).mean()
+        if spread <= 0:
+            break
+        log_odds = np.log(weight / (1 - weight)) + (high - low) / spread * (values - (high + low) / 2)
+        share = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+    return np.asarray(share > 0.5)
+
+
+def refine(profiles: Floats, upper: Bools, n_rounds: int = 10) -> Bools:
+    """Move cells between two groups along the difference of their mean profiles until none moves.
+
+    Parameters
+    ----------
+    profiles
+        (cells, windows).
+    upper
+        (cells,) first split.
+
+    Returns
+    -------
+    (cells,) the split reached; a cell never counts in the means it is compared with.
+    """
+    values = profiles.astype(np.float64)
+    for _ in range(n_rounds):
+        if min(upper.sum(), (~upper).sum()) < 2:
+            break
+        axis = left_out_mean(values, upper) - left_out_mean(values, ~upper)
+        middle = (left_out_mean(values, upper) + left_out_mean(values, ~upper)) / 2
+        square = (axis**2).sum(axis=1)
+        score = np.divide(((values - middle) * axis).sum(axis=1), square, out=np.zeros(len(values)), where=square > 0)
+        moved = mixture_side(score, upper)
+        if (moved == upper).all():
+            break
+        upper = moved
+    return upper
+
+
+def components(profiles: Floats, n: int) -> Floats:
+    """(cells, n) scores on the leading principal components, exact, from the windows' covariance."""
+    centred = profiles.astype(np.float64) - profiles.mean(axis=0, dtype=np.float64)
+    if len(centred) < centred.shape[1]:  # the smaller of the two products
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        return np.asarray((vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :n])
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(centred @ vectors[:, ::-1][:, :n])
+
+
+def arm_mixture(x: sparse.csr_matrix, deep: Floats, like: Ints, where: Layout, settings: Settings) -> Floats:
+    """Test whether cells differ from each other along chromosome arms more than along shuffled ones.
+
+    The variances of the leading principal components of arm scores are compared with those after blocks of neighbouring
+    genes moved: an expression programme makes cells differ on shuffled arms just as much, copy number does not.
+
+    Parameters
+    ----------
+    x
+        (cells, genes) log-normalised expression.
+    deep, like
+        (cells,) depth and small cluster; see `cnv_arms.without_depth`.
+    where, settings
+        Genes in genomic order; the shuffles.
+
+    Returns
+    -------
+    (components,) p of each.
+    """
+    if x.shape[0] > settings.max_cells:
+        some = np.linspace(0, x.shape[0] - 1, settings.max_cells).astype(np.int64)
+        x, deep, like = x[some], deep[some], like[some]
+    x = x[:, where.columns]
+
+    def variances(arms: NDArray[np.object_]) -> Floats:
+        values = cnv_arms.without_depth(
+            cnv_arms.scores(x, replace(where, columns=np.arange(x.shape[1]), arms=arms)), deep, like
+        )
+        values -= values.mean(axis=0)
+        return np.asarray(np.linalg.eigvalsh(values.T @ values)[::-1][: settings.n_components])
+
+    seen = variances(where.arms)
+    moved = shuffles(len(where.arms), settings.block, settings.n_permutations, settings.seed)[: settings.n_mixture]
+    null = np.array([variances(where.arms[order]) for order in moved])
+    return np.asarray((1 + (null >= seen).sum(axis=0)) / (1 + len(null)))
+
+
+def split_groups(
+    x: sparse.csr_matrix,
+    profiles: Floats,
+    first: Floats,
+    deep: Floats,
+    like: Ints,
+    where: Layout,
+    *,
+    settings: Settings,
+    min_cells: int,
+    max_p: float,
+    max_mixture_p: float,
+    aneuploid: Callable[[Floats], bool],
+) -> list[Ints]:
+    """Split cells into groups of different copy number.
+
+    A split is found along a principal component of the arm scores whose variance shuffled arms do not reach, or found
+    on the even genes and confirmed on the odd ones.  A group that follows chromosome arms as a whole is split more
+    readily: some of its cells are tumour cells, so all that is at stake is whether normal cells hide among them.
+
+    Parameters
+    ----------
+    x
+        (cells, genes) log-normalised expression.
+    profiles, first
+        (cells, arms) scores from all genes, and from the even genes; see `cnv_arms`.
+    deep, like
+        (cells,) depth and small cluster; see `cnv_arms.without_depth`.
+    where
+        Genes; the odd genes confirm.
+    settings, min_cells, max_p, max_mixture_p
+        Test settings; smallest group; largest p, and that for groups which follow arms (divided by the axes tried).
+    aneuploid
+        Whether a group of that mean expression follows chromosome arms.
+
+    Returns
+    -------
+    Row numbers of each group; one group if nothing could be confirmed.
+    """
+    odd = replace(where, columns=where.columns[1::2], arms=where.arms[1::2])
+    test = replace(settings, min_arm_genes=max(2, settings.min_arm_genes // 2))
+    waiting, done = [np.arange(x.shape[0])], []
+
+    def differ(cells: Ints, upper: Bools, genes: Layout, how: Settings) -> Coherence:
+        high, low = (np.asarray(x[cells[side]].mean(axis=0)).ravel() for side in (upper, ~upper))
+        return arm_evidence(high, low, genes, how)
+
+    while waiting:
+        cells = waiting.pop()
+        best: tuple[float, Bools] | None = None
+        if len(cells) >= 2 * min_cells and first.shape[1] > 1:
+            tried = [(c, "all") for c in components(profiles[cells], settings.n_components).T]
+            tried += [(c, "half") for c in components(first[cells], settings.n_components).T]
+            # normal cells carry less of the group's profile
+            tried.append((amplitude(first[cells], np.ones(len(cells), dtype=bool)), "half"))
+            level = max_mixture_p if aneuploid(np.asarray(x[cells].mean(axis=0)).ravel()) else max_p
+            p = arm_mixture(x[cells], deep[cells], like[cells], where, settings)
+            for k, (score, genes) in enumerate(tried):
+                if genes == "all" and p[k] > level / settings.n_components:
+                    continue
+                upper = two_means(score)
+                upper = refine(first[cells], upper) if genes == "half" else mixture_side(score, upper)
+                if min(upper.sum(), (~upper).sum()) < min_cells:
+                    continue
+                if genes == "half":
+                    found = differ(cells, upper, odd, test)
+                    if found.p > max_p / (settings.n_components + 1):
+                        continue
+                    upper = refine(profiles[cells], upper)
+                    if min(upper.sum(), (~upper).sum()) < min_cells:
+                        continue
+                found = differ(cells, upper, where, settings)
+                if best is None or found.ratio > best[0]:
+                    best = found.ratio, upper
+        if best is None:
+            done.append(cells)
+        else:
+            waiting += [cells[best[1]], cells[~best[1]]]
+    return sorted(done, key=lambda c: (-len(c), int(c[0])))

@@ -1,0 +1,268 @@
+"""The malignancy stage: reference ladder, contracts, statuses, assumed samples and pools."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from helpers import write_counts
+from nicheloop import io, malignancy
+from nicheloop.config import Malignancy
+from nicheloop.errors import NotAssessable
+from test_malignancy import STROMA, call, simulate, types_of
+
+
+@pytest.fixture(scope="module")
+def tumour():
+    x, truth, symbols = simulate(1, {"malignant": 150, "normal": 40, **STROMA}, her2=8.0)
+    return x, truth, symbols, call(x, truth, symbols)[0]
+
+
+# ------------------------------------------------------------------------------------------------- ladder
+def pool(n):
+    return malignancy.Pool(np.ones(3), n)
+
+
+@pytest.mark.parametrize(
+    ("n", "pools", "chemistry", "rung"),
+    [
+        ({"t_nk": 60, "pvl": 40}, {}, "v3", "same_sample"),
+        ({"t_nk": 99, "caf": 500}, {}, "v3", "few_reference_cells"),
+        (
+            {"t_nk": 5, "myeloid": 40},
+            {"chemistry:v3": pool(300), "chemistry:v2": pool(900)},
+            "v3",
+            "pooled_same_chemistry",
+        ),
+        ({"t_nk": 5, "myeloid": 40}, {"chemistry:unknown": pool(300)}, None, "pooled_same_chemistry"),
+        ({"t_nk": 5, "myeloid": 40}, {"chemistry:unknown": pool(300)}, "v3", "reference_other_chemistry"),
+        (
+            {"t_nk": 5, "myeloid": 40},
+            {"chemistry:v3": pool(60), "normal_epithelium": pool(300)},
+            "v3",
+            "reference_other_chemistry",
+        ),
+    ],
+)
+def test_ladder(n, pools, chemistry, rung):
+    types = np.repeat(np.array([*n, "epithelial"], dtype=object), [*n.values(), 50])
+    found = malignancy.choose_reference(types, pools, chemistry, Malignancy())
+    assert found.rung == rung
+    assert not (found.null & np.isin(types, ["caf", "epithelial"])).any()
+
+
+@pytest.mark.parametrize(
+    ("n", "pools", "status"),
+    [
+        ({"t_nk": 29, "caf": 400}, {}, "insufficient_reference_cells"),
+        ({"t_nk": 29}, {"chemistry:v3": pool(99)}, "insufficient_reference_cells"),
+        ({"t_nk": 5, "caf": 400, "unresolved": 90}, {"chemistry:v3": pool(300)}, "no_null_cells"),
+        ({"t_nk": 5, "myeloid": 14}, {"normal_epithelium": pool(300)}, "no_null_cells"),
+        ({}, {"chemistry:v2": pool(300)}, "no_null_cells"),
+    ],
+)
+def test_ladder_ends(n, pools, status):
+    types = np.repeat(np.array([*n, "epithelial"], dtype=object), [*n.values(), 50])
+    with pytest.raises(NotAssessable) as caught:
+        malignancy.choose_reference(types, pools, "v3", Malignancy())
+    assert caught.value.status == status
+
+
+def test_twenty_normal_cells_of_any_type_serve_a_pooled_reference():
+    types = np.repeat(np.array(["t_nk", "myeloid", "mast", "caf", "epithelial"], dtype=object), [4, 10, 6, 30, 50])
+    found = malignancy.choose_reference(types, {"chemistry:v3": pool(300)}, "v3", Malignancy())
+    assert found.rung == "pooled_same_chemistry" and found.null.sum() == 20
+
+
+def test_log_values():
+    tpm = sparse.csr_matrix([[0, 900.0, 100.0]])
+    x, kind = malignancy.log_values(tpm, False)
+    assert kind == "linear" and x[0, 1] == pytest.approx(np.log1p(9000))
+    logged, kind = malignancy.log_values(sparse.csr_matrix([[0, 9.0, 2.0]]), False)
+    assert kind == "log" and logged[0, 1] == 9
+    with pytest.raises(NotAssessable):
+        malignancy.log_values(sparse.csr_matrix([[0, -1.0]]), False)
+
+
+# -------------------------------------------------------------------------------------------------- stages
+def stage(tmp_path, x, truth, symbols, *, record=None, pools=None, options=None):
+    path = write_counts(tmp_path, x, symbols, record=record)
+    ids = io.Counts(path).cell_ids
+    kept = len(ids) if truth is None else len(truth)
+    cells = pd.DataFrame(
+        {"cell_id": ids[:kept], "sample": "s1", "cell_type": types_of(truth) if truth is not None else "caf"}
+    )
+    extra = pd.DataFrame({"cell_id": ["other:1"], "sample": ["other"], "cell_type": ["caf"]})
+    (pd.concat([cells, extra]) if truth is not None else extra).to_parquet(tmp_path / "cell_types.parquet")
+    if pools is None:
+        pools = pd.DataFrame({"pool": pd.Series(dtype=str), "gene": pd.Series(dtype=str), "n_cells": pd.Series(dtype=int),
+                              "n_samples": pd.Series(dtype=int), "mean_lognorm": pd.Series(dtype=float)})  # fmt: skip
+    io.write_table(pools, tmp_path / "reference.parquet", "cnv_reference")
+    out, out_cnv = tmp_path / "malignancy.parquet", tmp_path / "cnv.parquet"
+    malignancy.run_malignancy(
+        path, tmp_path / "cell_types.parquet", tmp_path / "reference.parquet", out, out_cnv,
+        options=options or Malignancy(), seed=0,
+    )  # fmt: skip
+    return io.read_table(out), io.read_table(out_cnv), io.read_status(out)
+
+
+def test_stage_writes_every_kept_cell(tmp_path, tumour):
+    x, truth, symbols, found = tumour
+    table, profile, status = stage(tmp_path, x, truth, symbols)
+    assert status.ok and len(table) == len(truth)
+    np.testing.assert_array_equal(table["malignancy"], found.call)
+    assert set(table.loc[truth == "caf", "malignancy_status"]) == {"not_epithelial"}
+    assert (table["clone"].notna() == (table["malignancy"] == "malignant")).all()
+    assert status.summary["rung"] == "same_sample" and status.summary["n_epithelial"] == 190
+    assert status.summary["n_malignant"] == (found.call == "malignant").sum()
+    assert {"clone_1", "normal_epithelium", "caf", "reference"} <= set(profile["group"])
+    arms = profile[profile["group"] == "clone_1"].groupby("arm")["value"].mean()
+    assert arms["1q"] > 0.03 and arms["16q"] < -0.03
+    reference = profile[profile["group"] == "reference"]
+    assert reference["value"].abs().max() < profile[profile["group"] == "clone_1"]["value"].abs().max() / 2
+
+
+def test_pooled_reference(tmp_path):
+    x, truth, symbols = simulate(4, {"malignant": 90, "normal": 30, **STROMA})
+    lognorm = io.lognormalise(x)
+    keep = ~np.isin(truth, ["t_nk", "endothelial", "pvl"]) | (np.arange(len(truth)) % 5 == 0)
+    own = np.isin(truth, malignancy.REFERENCE_TYPES)
+    pools = pd.DataFrame({"pool": "chemistry:other", "gene": symbols, "n_cells": int(own.sum()), "n_samples": 2,
+                          "mean_lognorm": np.asarray(lognorm[own].mean(axis=0)).ravel()})  # fmt: skip
+    keep |= truth == "b_cell"
+    extra = np.where(truth[keep] == "b_cell", "myeloid", truth[keep]).astype(object)
+    table, _, status = stage(tmp_path, x[keep], extra, symbols, pools=pools)
+    assert status.summary["rung"] == "reference_other_chemistry"
+    assert set(table.loc[table["malignancy"] == "malignant", "malignancy_status"]) == {"reference_other_chemistry"}
+    assert (table["malignancy"].to_numpy()[truth[keep] == "malignant"] == "malignant").mean() > 0.9
+
+
+@pytest.mark.parametrize(("n_null", "expected"), [(20, "ok"), (19, "no_null_cells"), (0, "no_null_cells")])
+def test_sorted_tumour_with_a_pooled_reference(tmp_path, n_null, expected):
+    x, truth, symbols = simulate(4, {"malignant": 90, "normal": 30, "t_nk": 80, "endothelial": 80})
+    own = np.isin(truth, malignancy.REFERENCE_TYPES)
+    pools = pd.DataFrame({"pool": "chemistry:unknown", "gene": symbols, "n_cells": int(own.sum()), "n_samples": 2,
+                          "mean_lognorm": np.asarray(io.lognormalise(x)[own].mean(axis=0)).ravel()})  # fmt: skip
+    kept = np.flatnonzero(own)
+    kept = np.r_[np.flatnonzero(~own), kept[np.linspace(0, len(kept) - 1, n_null).astype(int)]]
+    labels = np.where(own, "myeloid", truth)[kept].astype(object)
+    table, _, status = stage(tmp_path, x[kept], labels, symbols, pools=pools)
+    assert status.status == expected
+    if expected == "ok":
+        found = table["malignancy"].to_numpy()
+        assert status.summary["rung"] == "pooled_same_chemistry" and status.summary["n_null"] == 20
+        assert (found[labels == "malignant"] == "malignant").mean() > 0.9
+        assert (found[labels == "normal"] == "malignant").mean() < 0.1
+        assert status.summary["reference_false_positive_upper"] > 0.15  # twenty cells prove little
+    else:
+        assert set(table.loc[~np.isin(labels, "myeloid"), "malignancy_status"]) == {"no_null_cells"}
+        assert "pooled reference exists" in status.reason
+
+
+@pytest.mark.parametrize(
+    ("n", "record", "expected"),
+    [
+        ({"malignant": 6, **STROMA}, {}, "too_few_epithelial_cells"),
+        ({"malignant": 60, "t_nk": 20, "caf": 10}, {}, "insufficient_reference_cells"),
+        (dict(STROMA), {}, "too_few_epithelial_cells"),
+        ({"malignant": 90}, {}, "insufficient_reference_cells"),
+        ({"malignant": 90, **STROMA}, {"status": "unreadable", "reason": "x"}, "unreadable"),
+    ],
+)
+def test_stage_names_what_it_cannot_do(tmp_path, n, record, expected):
+    x, truth, symbols = simulate(5, n, umi=3000, n_genes=2000)
+    table, profile, status = stage(tmp_path, x, truth, symbols, record=record)
+    assert status.status == expected and profile.empty
+    assert not (table["malignancy"] == "malignant").any()
+    if expected == "unreadable":
+        assert table.empty
+    else:
+        assert len(table) == len(truth)
+        wanted = types_of(truth) == "epithelial"
+        assert set(table.loc[wanted, "malignancy_status"]) <= {expected}
+        assert set(table.loc[wanted, "malignancy"]) <= {"unassigned"}
+
+
+def test_no_cell_passed_quality_control(tmp_path):
+    x, _, symbols = simulate(5, {"malignant": 20}, umi=3000, n_genes=2000)
+    table, _, status = stage(tmp_path, x, None, symbols)
+    assert table.empty and status.status == "no_cells"
+
+
+@pytest.mark.parametrize("n", [{"malignant": 40}, {"malignant": 60, "t_nk": 110}])
+def test_assumed_by_user(tmp_path, n):
+    x, truth, symbols = simulate(6, n, umi=4000, n_genes=5000)
+    table, profile, status = stage(tmp_path, x, truth, symbols, record={"malignancy": "assumed"})
+    assert status.ok and status.summary["n_malignant"] == n["malignant"]
+    rows = table[table["malignancy"] == "malignant"]
+    assert len(rows) == n["malignant"] and set(rows["malignancy_status"]) == {"assumed_by_user"}
+    assert rows["clone"].notna().all()
+    assert profile.empty == ("t_nk" not in n)
+
+
+def test_assumed_overrides_the_look_of_a_cell_but_not_immune_or_endothelial_cells(tmp_path):
+    kinds = {"caf": 25, "pvl": 5, "unresolved": 10, "adipocyte": 2, "malignant": 4, "t_nk": 6, "endothelial": 3, "b_cell": 1,
+             "myeloid": 2, "plasmablast": 1, "mast": 1, "erythrocyte": 1, "platelet": 1}  # fmt: skip
+    truth = np.repeat(np.array([*kinds], dtype=object), [*kinds.values()])
+    x = sparse.csr_matrix(np.random.default_rng(0).poisson(1.0, (len(truth), 50)))
+    symbols = [f"G{i}" for i in range(50)]
+    table, _, status = stage(tmp_path, x, truth, symbols, record={"malignancy": "assumed"})
+    meant = np.isin(truth, ["caf", "pvl", "unresolved", "adipocyte", "malignant"])
+    assert status.ok and (table["malignancy"].to_numpy() == np.where(meant, "malignant", "not_epithelial")).all()
+    assert set(table.loc[meant, "malignancy_status"]) == {"assumed_by_user"} and table.loc[meant, "clone"].eq(1).all()
+    assert status.summary["n_type_overridden"] == 42 and status.summary["n_reference"]["pvl"] == 0
+    table, _, status = stage(tmp_path, x, truth, symbols)
+    assert not (table["malignancy"] == "malignant").any() and "n_type_overridden" not in status.summary
+
+
+def test_tissue_normal_is_no_shortcut(tmp_path, tumour):
+    x, truth, symbols, found = tumour
+    table, _, _ = stage(tmp_path, x, truth, symbols, record={"tissue": "normal"})
+    np.testing.assert_array_equal(table["malignancy"], found.call)
+
+
+def test_values_without_counts_still_serve(tmp_path, tumour):
+    x, truth, symbols, _ = tumour
+    totals = np.asarray(x.sum(axis=1)).ravel()
+    tpm = sparse.csr_matrix(sparse.diags_array(1e6 / totals) @ x)
+    table, _, status = stage(tmp_path, tpm, truth, symbols, record={"is_counts": False})
+    assert status.ok and status.summary["values"] == "linear"
+    assert (table["malignancy"].to_numpy()[truth == "malignant"] == "malignant").mean() > 0.97
+
+
+def test_pools_weigh_by_cells_and_keep_chemistries_apart(tmp_path):
+    def write(name, rows, **record):
+        table = pd.DataFrame(rows, columns=["gene", "cell_type", "n_cells", "mean_lognorm"]).assign(
+            n_positive=1, sum_counts=1.0
+        )
+        io.write_table(table, tmp_path / f"{name}.parquet", "profiles")
+        io.write_json(tmp_path / f"{name}.json", {"chemistry": None, "tissue": "tumour", **record})
+        return tmp_path / f"{name}.parquet", tmp_path / f"{name}.json"
+
+    pairs = [
+        write("a", [("G1", "t_nk", 30, 1.0), ("G1", "caf", 90, 9.0), ("G1", "epithelial", 50, 4.0)], chemistry="v3"),
+        write(
+            "b",
+            [("G1", "pvl", 10, 2.0), ("G1", "epithelial", 20, 0.5), ("G2", "pvl", 10, 1.0)],
+            chemistry="v3",
+            tissue="normal",
+        ),
+        write("c", [("G1", "b_cell", 5, 3.0)]),
+        write("d", []),
+        write(
+            "e",
+            [("G1", "pvl", 90, 9.0), ("G1", "epithelial", 90, 9.0), ("G1", "b_cell", 5, 3.0)],
+            malignancy="assumed",
+            tissue="normal",
+        ),  # a cell line: its "PVL" and "normal epithelium" are tumour
+    ]
+    malignancy.run_cnv_reference([p for p, _ in pairs], [r for _, r in pairs], tmp_path / "out.parquet")
+    table = io.read_table(tmp_path / "out.parquet").set_index(["pool", "gene"])
+    assert table.loc[("chemistry:v3", "G1"), "mean_lognorm"] == pytest.approx((30 * 1 + 10 * 2) / 40)
+    assert table.loc[("chemistry:v3", "G1"), "n_samples"] == 2 and table.loc[("chemistry:v3", "G2"), "n_cells"] == 10
+    assert table.loc[("chemistry:unknown", "G1"), "mean_lognorm"] == 3
+    assert table.loc[("normal_epithelium", "G1"), "mean_lognorm"] == 0.5  # never the tumour's epithelium
+    malignancy.run_cnv_reference([pairs[3][0]], [pairs[3][1]], tmp_path / "none.parquet")
+    assert io.read_status(tmp_path / "none.parquet").status == "no_reference_cells"
