@@ -285,6 +285,7 @@ def assess(
     parts = ((order, near), (rest, _neighbours(x, rest, by_name, options, seed)))
     rounds = options.refit_rounds if any(aneuploid) else 0
     last = np.zeros(n_cells)
+    before: tuple[Any, ...] = ()
     for again in range(rounds + 1):
         correlations = np.array([cnv.correlation(corrected, g) for g in clones])
         amplitudes = np.array([cnv.amplitude(arm_corrected, g) for g in clones])
@@ -311,6 +312,14 @@ def assess(
             probability[part] = cnv_cells.posterior(
                 odds[part], alike, n_rounds=options.posterior_rounds, floor=options.neighbour_floor
             )
+        turned = any(
+            kind in ("aneuploid", "diploid") and ((probability[g] >= 0.5) == (kind == "diploid")).mean() > 0.5
+            for g, kind in zip(groups, kinds, strict=True)
+        )
+        if before and turned:  # cells may change sides, whole groups may not: profiles have run away
+            nearest, correlation, value, probability, base_mean = before
+            break
+        before = nearest, correlation, value, probability, base_mean
         if again == rounds:
             break
         last = probability
