@@ -2,7 +2,8 @@
 
     make bench-cnv
 
-Wall time, peak resident memory of the process and what the step added to it, and the share of equal values.  Writes benchmarks/results/cnv.json.
+Wall time, peak resident memory of the process and what the step added to it, and the share of equal values.
+Writes benchmarks/results/cnv.json.
 """
 
 from __future__ import annotations
