@@ -56,6 +56,18 @@ def test_files_and_folders_are_unpacked_without_their_rights(tmp_path: Path, nam
     assert [p.name for p in folder.iterdir()] == ["new"]
 
 
+def test_an_archive_of_the_folder_itself_is_unpacked(tmp_path: Path) -> None:
+    """As `tar czf x.tar.gz .` writes it: the first member is the folder."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.txt").write_bytes(b"1")
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(source, arcname=".")
+    folder = archives.unpack(path, tmp_path / "target", **LIMITS)
+    assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("a.txt", b"1")]
+
+
 @pytest.mark.parametrize("kind", ["x.tar", "x.tar.gz", "x.zip"])
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil", "C:evil", "a\nb", "x" * 300])
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, kind: str, name: str) -> None:

@@ -37,16 +37,21 @@ CALLING = ("ambient", "cnv-reference", "malignancy")  # what follows the types
 CORES = 2
 
 
+def one_numba_thread() -> None:
+    """For a worker, not for its parent: numba refuses a number that changes while it runs."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"
+
+
 @contextmanager
 def workers(n: int = CORES) -> Iterator[ProcessPoolExecutor]:
     """Processes of one thread each: results never depend on how many there are."""
     import multiprocessing
 
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in threads}
     os.environ.update(threads)
     try:
-        with ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(n, multiprocessing.get_context("spawn"), one_numba_thread) as pool:
             yield pool
     finally:
         for name, value in before.items():

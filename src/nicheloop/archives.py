@@ -75,6 +75,8 @@ class _Budget:
 def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with tarfile.open(path, "r|*") as archive:
         for member in archive:
+            if member.isdir() and member.name in (".", "./"):
+                continue
             safe_name(member.name, path)
             if member.isdir():
                 continue

@@ -706,6 +706,7 @@ declare(
            allowed=("pass", "differ", "not_checked")),
     Column("severity", "str", "hard: a difference means other data than described; soft: worth a look", allowed=("hard", "soft")),
     Column("source", "str", "where the fact stands"),
+    optional=True,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@ rule provenance:
         html="<results>/report.html",
         atlas="<results>/atlas.h5ad",
         status="<results>/cohort/status.tsv",
+        facts=["<results>/cohort/facts.tsv"] if SETTINGS.dataset else [],
     output:
         out="<results>/provenance.json",
     log:
