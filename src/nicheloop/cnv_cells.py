@@ -124,9 +124,9 @@ def verdict(above: Bools, below: Bools, probability: Floats, sure: float) -> Ver
 
     Returns
     -------
-    Malignant: the posterior is sure (also of a shallow cell whose own metrics stay below their cuts), or both metrics are
-    above and the posterior leans the same way.  Normal: the posterior is sure and the metrics are not both above, or both
-    are below and the posterior leans the same way.
+    Malignant: the posterior is sure (also of a shallow cell whose own metrics stay below their cuts), or both metrics
+    are above and the posterior leans the same way.  Normal: the posterior is sure and the metrics are not both above,
+    or both are below and the posterior leans the same way.
     """
     yes, no = probability >= sure, probability <= 1 - sure
     return Verdict(yes | (above & (probability > 0.5)), (no & ~above) | (below & (probability < 0.5)))
