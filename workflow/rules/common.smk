@@ -31,7 +31,7 @@ DOWNLOADS = downloads(ROWS)
 # Rules call the package's source directly, so a venv and --sdm conda behave alike.  One thread each: same bytes
 # whatever the cores, and no oversubscription.  Compiled numba code is kept, so that only the first job pays for it.
 _METHODS = {str(m) for m in workflow.deployment_settings.deployment_method}
-_PATH = "" if _METHODS else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:\"$PATH\"; "
+_PATH = "" if _METHODS else f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 _SOURCE = f"export PYTHONPATH={shlex.quote(str(SOURCE))}; " if SOURCE.is_dir() else ""
 _CACHE = os.environ.get("NUMBA_CACHE_DIR") or os.path.abspath(os.path.join(SETTINGS.results, ".cache", "numba"))
 _STRICT = "export NICHELOOP_STRICT=1; " if SETTINGS.strict else ""
