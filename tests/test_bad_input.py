@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,51 @@ def test_no_memory_is_not_a_property_of_the_data(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match="more memory") as caught:
         readers.read_counts(tmp_path / "x.csv")
     assert not isinstance(caught.value, inputs.DataError)
+
+
+@pytest.mark.parametrize(
+    ("err", "words"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle"),
+        (OSError(errno.ETIMEDOUT, "Connection timed out"), "timed out"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "temporarily unavailable"),  # HDF5's own lock
+        (
+            OSError("Can't read data (file read failed: errno = 5, error message = 'Input/output error')"),
+            "Input/output",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file"), "is gone"),
+        (PermissionError(errno.EACCES, "Permission denied"), "no permission"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, OSError) else value,
+)
+@pytest.mark.parametrize("place", ["_text_rows", "check_mtx", "read_mtx"])
+def test_a_failing_disk_is_not_a_property_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, err: OSError, words: str, place: str
+) -> None:
+    """No record is written: the job fails and is tried again."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        with inputs.reading(tmp_path / "in" / "matrix.mtx"):
+            raise err
+
+    monkeypatch.setattr(readers if place == "read_mtx" else inputs, place, broken)
+    folder = parts(tmp_path / "in")
+    with pytest.raises(UserError, match=words) as caught:
+        run(folder, tmp_path)
+    assert not isinstance(caught.value, inputs.DataError)
+    assert str(folder) in str(caught.value) and "again" in str(caught.value)
+    assert not (tmp_path / "counts.h5ad").exists() and not (tmp_path / "ingest.json").exists()
+
+
+def test_a_path_on_a_disk_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(tmp_path / "in"))
+
+    monkeypatch.setattr(Path, "stat", gone)
+    for call in (inputs.locate, inputs.exists, readers.read_counts):
+        with pytest.raises(UserError, match="Stale file handle"):
+            call(tmp_path / "in")
 
 
 @pytest.mark.parametrize("bad", [True, False])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nicheloop import cli, launch
+from nicheloop import cli, inputs, launch
 from nicheloop.errors import UserError
 
 
@@ -132,16 +132,39 @@ def test_the_survey_names_good_and_bad_samples_and_only_none_at_all_stops(tmp_pa
     (tmp_path / "good.csv").write_text("gene,a,b\nCD44,1,2\n")
     (tmp_path / "bad.csv").write_text("<html>\n404\n")
     rows = [{"sample": n, "path": str(tmp_path / f"{n}.csv"), "format": None} for n in ("good", "bad")]
-    good, bad = launch.survey(rows)
-    assert good == [f"good  dense  {tmp_path / 'good.csv'}"]
-    assert len(bad) == 1
-    assert "bad.csv: no column of numbers" in bad[0]
-    launch._announce(rows)
+    seen = launch.survey(rows)
+    assert seen.good == [f"good  dense  {tmp_path / 'good.csv'}"]
+    assert len(seen.bad) == 1
+    assert "bad.csv: no column of numbers" in seen.bad[0]
+    launch._announce(rows, keep_going=False)
     said = capsys.readouterr()
     assert "good.csv" in said.out
     assert "The run goes on without it" in said.err
     with pytest.raises(UserError, match="nothing was started"):
-        launch._announce(rows[1:])
+        launch._announce(rows[1:], keep_going=False)
+
+
+@pytest.mark.faults
+def test_a_file_that_cannot_be_opened_now_stops_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Its job would fail; with --keep-going the others are run."""
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text("gene,a,b\nCD44,1,2\n")
+    rows = [{"sample": n, "path": str(tmp_path / f"{n}.csv"), "format": None} for n in "ab"]
+    whole = inputs.open_bytes
+
+    def refuse(path: Path):
+        if path.name == "b.csv":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(inputs, "open_bytes", refuse)
+    with pytest.raises(UserError, match=r"b\.csv: no permission") as caught:
+        launch._announce(rows, keep_going=False)
+    assert "--keep-going" in str(caught.value)
+    launch._announce(rows, keep_going=True)
+    assert "b.csv: no permission" in capsys.readouterr().err
 
 
 @pytest.mark.faults

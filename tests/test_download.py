@@ -310,6 +310,78 @@ def test_two_at_once_fetch_once(server: Server, options: Download) -> None:
     assert len(server.requests) == 1
 
 
+def no_locks(*_: object) -> None:
+    raise OSError(37, "No locks available")
+
+
+def test_where_the_file_system_has_no_locks_two_at_once_do_not_write_into_one_file(
+    server: Server, options: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    url = server.serve("/x", TEXT, stall=6 * K)  # the first waits half-way while the second fetches all
+    checksums: list[str] = []
+    first = threading.Thread(target=lambda: checksums.append(download.fetch(remote(url), options)["sha256"]))
+    first.start()
+    while not server.requests:
+        pass
+    checksums.append(download.fetch(remote(url), options)["sha256"])
+    server.release.set()
+    first.join()
+    assert checksums == [SHA, SHA]
+    assert cached(options).read_bytes() == TEXT
+    assert not list(cached(options).parent.glob("*.part*")) + list(cached(options).parent.glob(".*.part*"))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_without_locks_what_arrived_is_kept_too(
+    server: Server, options: Download, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    url = server.serve("/x", TEXT, cut=[5 * K, K, 2 * K])
+    with pytest.raises(UserError, match="are kept"):
+        download.fetch(remote(url), options)
+    if killed:  # under the name of a process that is no more
+        part = cached(options, "x.bin.part")
+        own = cached(options, f".x.bin.{download.io._HOST}-{2**22 + 1}.0.part")
+        part.rename(own)
+        transfer.note_of(part).rename(transfer.note_of(own))
+    assert download.fetch(remote(url), options)["sha256"] == SHA
+    assert server.requests[-1] == ("/x", f"bytes={8 * K}-")
+
+
+def test_another_mirror_goes_on_only_where_a_checksum_tells_if_the_whole_is_right(
+    server: Server, options: Download
+) -> None:
+    def at(place: str) -> Download:
+        return options.model_copy(update={"mirrors": {"https://far.invalid/": f"{server.url}/{place}/"}, "retries": 0})
+
+    for name in ("known.bin", "unknown.bin"):
+        server.serve(f"/a/{name}", TEXT, cut=[5 * K], tag='"a"')
+        server.serve(f"/b/{name}", TEXT, tag='"b"')
+    for name, sha256, asked in (("known.bin", SHA, f"bytes={5 * K}-"), ("unknown.bin", None, None)):
+        file = remote(f"https://far.invalid/{name}", name, sha256=sha256)
+        with pytest.raises(UserError, match="are kept"):
+            download.fetch(file, at("a"))
+        assert download.fetch(file, at("b"))["sha256"] == SHA
+        assert server.requests[-1] == (f"/b/{name}", asked)
+
+
+def test_two_mirrors_that_do_not_fit_together_are_fetched_anew(server: Server, options: Download) -> None:
+    file = remote("https://far.invalid/x", sha256=SHA)
+    server.serve("/a/x", TEXT[::-1], cut=[5 * K])
+    server.serve("/b/x", TEXT)
+    for place, fails in (("a", True), ("b", False)):
+        chosen = options.model_copy(
+            update={"mirrors": {"https://far.invalid/": f"{server.url}/{place}/"}, "retries": 0}
+        )
+        if fails:
+            with pytest.raises(UserError, match="are kept"):
+                download.fetch(file, chosen)
+        else:
+            assert download.fetch(file, chosen)["sha256"] == SHA
+    assert server.requests[1:] == [("/b/x", f"bytes={5 * K}-"), ("/b/x", None)]
+
+
 def archive(name: str = "a/matrix.mtx", content: bytes = b"counts") -> bytes:
     out = stdio.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:

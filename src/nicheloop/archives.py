@@ -163,7 +163,11 @@ def unpack(path: Path, folder: Path, *, max_bytes: int, max_ratio: float, max_fi
                     os.fsync(out.fileno())
         if folder.exists():
             shutil.rmtree(folder)
-        temporary.replace(folder)
+        try:
+            temporary.replace(folder)
+        except OSError:  # where the file system has no locks, another process may have been faster
+            if not folder.is_dir():
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nicheloop
-from nicheloop.errors import UserError
+from nicheloop.errors import UserError, error_number
 
 log = logging.getLogger("nicheloop")
 
@@ -448,9 +448,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"nicheloop: {message}", file=sys.stderr)
         return 2
     except OSError as err:
-        if err.filename is None:
+        code = error_number(err)
+        if code is None:
             raise
-        print(f"nicheloop: {err.filename}: {err.strerror}.", file=sys.stderr)
+        place = args.command if err.filename is None else err.filename
+        print(
+            f"nicheloop: {place}: {os.strerror(code)}. Look at the disk or its permissions, then run again: what was "
+            "done is kept.",
+            file=sys.stderr,
+        )
         return 2
     except MemoryError as err:
         print(f"nicheloop: {_no_memory(args.command, err)}", file=sys.stderr)

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from nicheloop import archives, io
 from nicheloop.errors import UserError
-from nicheloop.transfer import BLOCK, Remote, Resumable
+from nicheloop.transfer import BLOCK, Remote, Resumable, note_of
 
 if TYPE_CHECKING:
     from nicheloop.config import Download
@@ -59,14 +59,43 @@ def mirrored(url: str, mirrors: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; where the file system has no locks, the atomic renames alone must do."""
+def locked(path: Path) -> Iterator[bool]:
+    """One process at a time; yields False where the file system has no locks and several may come this far."""
     import fcntl
 
     with open(path, "w") as handle:
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+@contextlib.contextmanager
+def partial(target: Path, *, alone: bool) -> Iterator[Path]:
+    """File in which what arrives of `target` is kept, for the next try or the next run.
+
+    Without a lock each process fills a file of its own: it takes over what another one left by renaming it, which only
+    one can do, and leaves what it has under the common name for the next.
+    """
+    common = target.with_name(target.name + ".part")
+    if alone:
+        yield common
+        return
+    own = io.own_name(target, "part")
+    for left in [common, *(p for p in target.parent.glob(f".{target.name}.*.part") if io.stale(p))]:
+        with contextlib.suppress(OSError):
+            note_of(left).replace(note_of(own))
+        with contextlib.suppress(OSError):
+            left.replace(own)
+            break
+    try:
+        yield own
+    finally:
+        for mine, theirs in ((own, common), (note_of(own), note_of(common))):
+            with contextlib.suppress(OSError):
+                mine.replace(theirs)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -130,18 +159,25 @@ def _remember(path: Path, memo: Path, checksum: str, url: str) -> None:
     io.write_json(memo, {"sha256": checksum, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "url": url})
 
 
-def _retrieve(remote: Remote, target: Path, known: str | None, options: Download, progress: bool) -> None:
+def _retrieve(
+    remote: Remote, target: Path, known: str | None, options: Download, *, progress: bool, alone: bool
+) -> None:
     """Download into the cache; the file appears whole and checked, or not at all."""
     import pooch
 
     url = mirrored(remote.url, options.mirrors)
     pooch.get_logger().setLevel(logging.ERROR)
-    part = target.with_name(target.name + ".part")
-    fetched = target.with_name(f".{target.name}.{os.getpid()}.new")
+    fetched = io.own_name(target, "new")
     try:
         # Checked under a name of its own, so that a file that was good stays until a better one is there.
-        Resumable(part, remote, options, progress)(url, str(fetched), pooch)
-        checksum = pooch.file_hash(str(fetched), alg="sha256")
+        with partial(target, alone=alone) as part:
+            transfer = Resumable(part, remote, options, progress, checked=known is not None)
+            transfer(url, str(fetched), pooch)
+            checksum = pooch.file_hash(str(fetched), alg="sha256")
+            if checksum != known and transfer.mixed:
+                log.info("%s: what two servers gave does not fit together; fetched again from its start", remote.name)
+                transfer(url, str(fetched), pooch)
+                checksum = pooch.file_hash(str(fetched), alg="sha256")
         if known is None:
             check_content(fetched, remote.name)
         elif checksum != known:
@@ -160,7 +196,7 @@ def _retrieve(remote: Remote, target: Path, known: str | None, options: Download
         fetched.unlink(missing_ok=True)
 
 
-def _cached(remote: Remote, target: Path, options: Download, progress: bool) -> str:
+def _cached(remote: Remote, target: Path, options: Download, *, progress: bool, alone: bool) -> str:
     """Make sure that the file is in the cache; returns its checksum."""
     memo_path = target.with_name(target.name + ".json")
     memo = io.read_json(memo_path) if memo_path.exists() else {}
@@ -184,7 +220,7 @@ def _cached(remote: Remote, target: Path, options: Download, progress: bool) -> 
             f"{remote.url}: is not in the cache, and the run is off line ('download.offline'). Fetch it where there is "
             f"a network with `nicheloop download {remote.dataset}`, or put it at {target}."
         )
-    _retrieve(remote, target, known, options, progress)
+    _retrieve(remote, target, known, options, progress=progress, alone=alone)
     checksum = _known_checksum(target, {})
     _remember(target, memo_path, checksum, remote.url)
     return checksum
@@ -225,10 +261,10 @@ def fetch(remote: Remote, options: Download, *, progress: bool = False) -> dict[
         ) from None
     target = folder / remote.name
     try:
-        with locked(folder / f".{remote.name}.lock"):
+        with locked(folder / f".{remote.name}.lock") as alone:
             path = local_path(remote.url)
             if path is None:
-                checksum, path = _cached(remote, target, options, progress), target
+                checksum, path = _cached(remote, target, options, progress=progress, alone=alone), target
             else:
                 if not path.is_file():
                     raise UserError(f"{path}: no such file (of data set {remote.dataset}). Check its address.")

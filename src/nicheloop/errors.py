@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class NicheloopError(Exception):
     """Base of all errors raised on purpose."""
@@ -21,3 +23,11 @@ class NotAssessable(NicheloopError):
     def __init__(self, status: str, reason: str):
         self.status, self.reason = status, reason
         super().__init__(f"{status}: {reason}")
+
+
+def error_number(err: BaseException) -> int | None:
+    """Number of the system's error; libraries hide it in their text: h5py, for one, only says ``errno = 28``."""
+    code = getattr(err, "errno", None)
+    if code is None and (found := re.search(r"errno = (\d+)|\[Errno (\d+)\]", str(err))):
+        code = int(found[1] or found[2])
+    return code

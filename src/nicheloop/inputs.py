@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import gzip
 import io
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from nicheloop.errors import UserError
+from nicheloop.errors import UserError, error_number
 
 FORMATS = ("10x_h5", "10x_mtx", "h5ad", "loom", "dense")
 HDF5_SUFFIXES = (".h5", ".h5ad", ".hdf5", ".loom")
@@ -28,6 +30,19 @@ REMEDIES = {
 }
 
 
+# Errors of a disk, a network file system or a machine in need: they say nothing of the data and may pass.
+INFRASTRUCTURE = {
+    getattr(errno, name)
+    for name in (
+        "EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO", "ENETDOWN", "ENETUNREACH", "ENETRESET", "EHOSTDOWN", "EHOSTUNREACH",
+        "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ENOTCONN", "ESHUTDOWN", "ENODEV", "ENXIO", "ENOLINK", "ECOMM",
+        "EPROTO", "EAGAIN", "EINTR", "EBUSY", "EDEADLK", "ENOLCK", "ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT",
+        "ECANCELED", "EKEYEXPIRED", "EKEYREVOKED", "ENOKEY",
+    )
+    if hasattr(errno, name)
+}  # fmt: skip
+
+
 class DataError(UserError):
     """One sample's data cannot be used; `status` names why."""
 
@@ -38,7 +53,16 @@ class DataError(UserError):
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what libraries raise on damaged files into a message that names the file."""
+    """Turn what libraries raise on damaged files into a message that names the file.
+
+    Raises
+    ------
+    DataError
+        For damage: the sample ends with a status.
+    UserError
+        For what is no property of the data (no memory, no permission, a disk or network that fails): the job fails, so
+        that it is tried again.
+    """
     try:
         yield
     except UserError:
@@ -52,12 +76,25 @@ def reading(path: Path) -> Iterator[None]:
             f"{path}: not UTF-8 text ({err.reason} at byte {err.start}). If it is text, save it as UTF-8."
         ) from None
     except PermissionError:
-        raise DataError(f"{path}: no permission to read it. Change the file's permissions.") from None
+        raise UserError(f"{path}: no permission to read it. Change its permissions and run again.") from None
+    except FileNotFoundError:
+        raise unreachable(path, "a file of it was there a moment ago and is gone") from None
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, RuntimeError,
             csv.Error) as err:  # fmt: skip
+        code = error_number(err)
+        if code is not None and code in INFRASTRUCTURE:
+            raise unreachable(path, os.strerror(code)) from None
         reason = " ".join(str(err).split()).removesuffix(".")
         reason = reason or type(err).__name__
         raise DataError(f"{path}: cannot be read ({reason}). Check that the file is complete.") from None
+
+
+def unreachable(path: Path, reason: str) -> UserError:
+    """Make the message for a file that the system failed to read: the job may be tried again."""
+    return UserError(
+        f"{path}: the system failed to read it ({reason}); that is no fault of the data. Look at the disk or the "
+        "network file system, then run again: what was done is kept."
+    )
 
 
 def bare(path: Path) -> str:
@@ -141,7 +178,8 @@ def _with_prefix(path: Path) -> list[Path]:
 
 def exists(path: Path) -> bool:
     """Whether a file, a folder, or matrices of this prefix are there."""
-    return path.exists() or bool(_with_prefix(path))
+    with reading(path):
+        return path.exists() or bool(_with_prefix(path))
 
 
 def locate(path: str | Path) -> Path:
@@ -155,6 +193,11 @@ def locate(path: str | Path) -> Path:
         If nothing is at `path`.
     """
     path = Path(path)
+    with reading(path):
+        return _locate(path)
+
+
+def _locate(path: Path) -> Path:
     if path.is_dir():
         return _in_folder(path)
     if path.exists():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nicheloop import tables
-from nicheloop.errors import NotAssessable, UserError
+from nicheloop.errors import NotAssessable, UserError, error_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +35,8 @@ _SERIAL = itertools.count()
 
 
 def unwritable(path: str | Path, err: BaseException) -> UserError | None:
-    """Message for a file that cannot be written because of the disk or its rights; None for any other error.
-
-    Libraries wrap the error of the system: h5py, for one, only says ``errno = 28``.
-    """
-    code = getattr(err, "errno", None)
-    if code is None and (found := re.search(r"errno = (\d+)|\[Errno (\d+)\]", str(err))):
-        code = int(found[1] or found[2])
+    """Message for a file that cannot be written because of the disk or its rights; None for any other error."""
+    code = error_number(err)
     if code in FULL:
         cause = f"{os.strerror(code)}. Make room or choose another results folder"
     elif code in FORBIDDEN:
@@ -53,6 +48,11 @@ def unwritable(path: str | Path, err: BaseException) -> UserError | None:
     return UserError(
         f"{path}: cannot be written ({cause}), then start again: nothing is half-written, and what was done is kept."
     )
+
+
+def own_name(path: Path, ending: str) -> Path:
+    """Hidden name beside `path` that no other process and no other call uses."""
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.{next(_SERIAL)}.{ending}")
 
 
 def stale(temporary: Path) -> bool:
@@ -94,7 +94,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         If the disk is full, read-only or broken, or the folder belongs to somebody else.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.{next(_SERIAL)}.tmp")
+    temporary = own_name(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in leftovers(path.parent, path.name):

@@ -12,11 +12,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nicheloop import datasets, io, recover, sheet, workflow
-from nicheloop.config import read_config
+from nicheloop.config import Config, read_config
 from nicheloop.errors import UserError
 
 PACKAGE = Path(__file__).parent
@@ -65,40 +66,55 @@ def sheet_for(paths: Sequence[str], out: Path) -> str:
         return str(path.resolve())
     rows = sheet.sheet_from_paths(paths)
     text = "sample\tpath\n" + "".join(f"{r['sample']}\t{r['path']}\n" for r in rows)
-    io.write_text(out / "samples.tsv", text)
-    return str(out / "samples.tsv")
+    written = out / "samples.tsv"
+    if not written.is_file() or written.read_text(encoding="utf-8") != text:
+        io.write_text(written, text)
+    return str(written)
 
 
-def survey(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Look at the head of every sample's files.
+@dataclass
+class Survey:
+    """What the heads of the samples' files show.
 
-    Returns
-    -------
-    tuple
-        One line for each sample that is recognised; one message for each that cannot be used.
+    Attributes
+    ----------
+    good : one line for each sample that is recognised
+    bad : one message for each whose data cannot be used: the run reports it and goes on
+    blocked : one message for each whose files cannot be read now (permissions, a failing disk): its job would fail
     """
-    from nicheloop import readers
 
-    good, bad = [], []
+    good: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+
+
+def survey(rows: Sequence[dict[str, Any]]) -> Survey:
+    """Look at the head of every sample's files."""
+    from nicheloop import inputs, readers
+
+    seen = Survey()
     for row in rows:
         if row.get("source"):
-            good.append(f"{row['sample']}  {row['path']}")
+            seen.good.append(f"{row['sample']}  {row['path']}")
             continue
         try:
             fmt, source = readers.glance(row["path"], row["format"])
-            good.append(f"{row['sample']}  {fmt}  {source}")
+            seen.good.append(f"{row['sample']}  {fmt}  {source}")
         except UserError as err:
-            bad.append(f"sample {row['sample']}: {' '.join(err.messages)}")
-    return good, bad
+            group = seen.bad if isinstance(err, inputs.DataError) else seen.blocked
+            group.append(f"sample {row['sample']}: {' '.join(err.messages)}")
+    return seen
 
 
-def _announce(rows: Sequence[dict[str, Any]]) -> None:
-    good, bad = survey(rows)
-    if not good:
-        raise UserError([*bad, "no sample can be used; nothing was started."])
-    for line in [*good[:SHOWN], *([f"... and {len(good) - SHOWN} more"] if len(good) > SHOWN else [])]:
+def _announce(rows: Sequence[dict[str, Any]], *, keep_going: bool) -> None:
+    seen = survey(rows)
+    if not seen.good:
+        raise UserError([*seen.bad, *seen.blocked, "no sample can be used; nothing was started."])
+    if seen.blocked and not keep_going:
+        raise UserError([*seen.blocked, "nothing was started. Mend this, or add --keep-going to go on without."])
+    for line in [*seen.good[:SHOWN], *([f"... and {len(seen.good) - SHOWN} more"] if len(seen.good) > SHOWN else [])]:
         print(f"  {line}")
-    for line in bad:
+    for line in [*seen.bad, *seen.blocked]:
         print(f"nicheloop: {line}\n  The run goes on without it.", file=sys.stderr)
     sys.stdout.flush()
 
@@ -339,6 +355,28 @@ def run(
         settings = settings.model_copy(
             update={"download": settings.download.model_copy(update={"catalogue": catalogue})}
         )
+    with only_run(out) as keep:
+        return _run_held(
+            paths, out, settings, keep, configfile=configfile, catalogue=catalogue, cores=cores, dry_run=dry_run,
+            snakemake=snakemake, keep_going=keep_going,
+        )  # fmt: skip
+
+
+def _run_held(
+    paths: Sequence[str],
+    out: Path,
+    settings: Config,
+    keep: tuple[int, ...],
+    *,
+    configfile: Path,
+    catalogue: str,
+    cores: int,
+    dry_run: bool,
+    snakemake: Sequence[str],
+    keep_going: bool,
+) -> int:
+    """Do what `run` does once the results folder is held: nothing in it was touched before."""
+    folder = workflow_folder()
     chosen, files = named(paths, catalogue)
     dataset = ",".join([settings.dataset] * bool(settings.dataset) + chosen)
     samples = sheet_for(files, out)
@@ -346,7 +384,7 @@ def run(
     rows = [] if samples == "demo" and not dataset else all_rows
     if rows:
         print(f"{len(rows)} sample{'s' if len(rows) > 1 else ''}, results in {out}")
-        _announce(rows)
+        _announce(rows, keep_going=keep_going)
         if not dry_run:
             fetch_all(rows, settings.download)
     quiet = ["host"] if keep_going and not dry_run else ["rules", "host"]  # 'rules' hides which job failed
@@ -364,15 +402,14 @@ def run(
     again = ["--forcerun", *files] if files else []
     if dry_run and not snakemake:
         return _plan(_with(command, again), environment)
-    with only_run(out) as keep:
-        follow = functools.partial(_follow, environment=environment, quiet=not snakemake, keep=keep)
-        for line in failed:
-            print(f"nicheloop: {line} failed in the last run and is tried again.", file=sys.stderr)
-        if keep_going and not dry_run:
-            code = _keep_going(command, again, follow, out, all_rows)
-        else:
-            code = follow(_with(command, again))
-        recover.settle(out)
+    follow = functools.partial(_follow, environment=environment, quiet=not snakemake, keep=keep)
+    for line in failed:
+        print(f"nicheloop: {line} failed in the last run and is tried again.", file=sys.stderr)
+    if keep_going and not dry_run:
+        code = _keep_going(command, again, follow, out, all_rows)
+    else:
+        code = follow(_with(command, again))
+    recover.settle(out)
     for line in _aftermath(out, rows):
         print(f"nicheloop: {line}", file=sys.stderr)
     for line in [] if dry_run else _facts(out):

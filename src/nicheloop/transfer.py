@@ -56,18 +56,23 @@ class Resumable:
     remote : what is fetched
     options : section ``download``
     progress : whether to draw a bar on the terminal (else lines in the log)
+    checked : whether a checksum will tell if the whole is right; only then may another server go on with a file
+    mixed : whether the file came from more than one server
     """
 
     part: Path
     remote: Remote
     options: Download
     progress: bool = False
+    checked: bool = False
+    mixed: bool = False
 
     def __call__(self, url: str, output_file: Any, pooch: Any, check_only: bool = False) -> None:
         """Fetch `url` and put it at `output_file`."""
         import requests
 
         tries = self.options.retries + 1
+        self.mixed = False
         with requests.Session() as session:
             if self.options.proxy:
                 session.proxies = {"http": self.options.proxy, "https": self.options.proxy}
@@ -85,8 +90,13 @@ class Resumable:
         shutil.move(self.part, output_file)
 
     @property
+    def target(self) -> Path:
+        """Where the whole file will stand."""
+        return self.part.with_name(self.remote.name)
+
+    @property
     def _note(self) -> Path:
-        return self.part.with_name(self.part.name + ".json")
+        return note_of(self.part)
 
     def _given_up(self, url: str, tries: int, why: str) -> str:
         have = self.part.stat().st_size if self.part.exists() else 0
@@ -94,7 +104,7 @@ class Resumable:
         return (
             f"{url}: could not be downloaded, {tries} tries, last: {why}.{kept} Check the network and the proxy "
             f"(HTTPS_PROXY or 'download.proxy'), set 'download.mirrors', or put the file at "
-            f"{self.part.with_name(self.remote.name)} yourself."
+            f"{self.target} yourself."
         )
 
     def _forget(self) -> None:
@@ -107,10 +117,15 @@ class Resumable:
 
         noted = io.read_json(self._note) if self._note.exists() and self.part.exists() else {}
         have = self.part.stat().st_size if noted.get("tag") or noted.get("total") else 0
+        elsewhere = noted.get("url") != url  # its tags mean nothing to this server
+        if have and elsewhere and not (self.checked and noted.get("total")):
+            log.info("%s: begun at %s, so fetched anew from %s", self.remote.name, noted.get("url"), url)
+            self._forget()
+            have, noted = 0, {}
         headers = {"Accept-Encoding": "identity", "User-Agent": "nicheloop"}
         if have:
             headers["Range"] = f"bytes={have}-"
-            if noted.get("tag"):
+            if noted.get("tag") and not elsewhere:
                 headers["If-Range"] = noted["tag"]
         try:
             with session.get(url, headers=headers, stream=True, timeout=self.options.timeout_seconds) as answer:
@@ -131,7 +146,7 @@ class Resumable:
         if status not in (200, 206):
             raise UserError(
                 f"{url}: the server answered {status} {answer.reason}. Check the address in the catalogue, or put the "
-                f"file at {self.part.with_name(self.remote.name)} yourself."
+                f"file at {self.target} yourself."
             )
         if "text/html" in answer.headers.get("Content-Type", "") and not self.remote.name.endswith((".html", ".htm")):
             raise UserError(
@@ -143,10 +158,11 @@ class Resumable:
             self._forget()
             raise Transient("the file on the server has changed")
         self._check_size(url, total, start)
+        self.mixed = bool(start) and (self.mixed or bool(noted.get("mixed")) or noted.get("url") != url)
         # A weak tag does not promise the same bytes, so it cannot be used to go on.
         tag = answer.headers.get("ETag", "")
         tag = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
-        io.write_json(self._note, {"total": total, "tag": tag or None, "url": url})
+        io.write_json(self._note, {"total": total, "tag": tag or None, "url": url, "mixed": self.mixed})
         with open(self.part, "r+b" if start else "wb") as out, self._bar(total, start) as update:
             out.seek(start)
             out.truncate()
@@ -197,6 +213,11 @@ class Resumable:
                 log.info("%s: %.0f %% of %.1f MB", self.remote.name, 100 * said, total / 1e6)
 
         yield update
+
+
+def note_of(part: Path) -> Path:
+    """File beside a partial one that says where it comes from."""
+    return part.with_name(part.name + ".json")
 
 
 def _short(err: BaseException) -> str:

@@ -150,16 +150,33 @@ def test_a_job_killed_from_outside_is_recorded_and_tried_again(reference: Refere
     assert small_run.digest(out) == small_run.digest(reference.out)
 
 
-def test_two_runs_in_one_folder_are_refused(reference: Reference, tmp_path: Path):
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_two_runs_in_one_folder_are_refused_and_nothing_of_the_first_is_touched(
+    reference: Reference, tmp_path: Path, options: tuple[str, ...]
+):
     import fcntl
 
     out = tmp_path / "out"
     out.mkdir()
+    (out / "samples.tsv").write_text("of the first run\n")
+    command = [
+        sys.executable,
+        "-m",
+        "nicheloop",
+        "run",
+        str(reference.sheet.parent / GOOD),
+        "--out",
+        str(out),
+        *options,
+    ]
     with open(out / ".nicheloop.lock", "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        code, words = reference.run(out)
-    assert code == 2
-    assert "another run works in this folder" in words
+        done = subprocess.run(
+            command, env=small_run.environment(reference.source), capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert "another run works in this folder" in done.stderr
+    assert (out / "samples.tsv").read_text() == "of the first run\n"
 
 
 def test_strict_names_the_bad_sample_and_stops(reference: Reference, tmp_path: Path):

@@ -15,7 +15,7 @@ rule ambient:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("ambient"),
         config=sections("ambient"),

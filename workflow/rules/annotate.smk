@@ -14,7 +14,7 @@ rule evidence:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("annotate"),
         config=sections("annotate", "scoring"),
@@ -43,7 +43,7 @@ rule annotate:
         "../../environment.yml"
     resources:
         mem_mb=memory(10, 3000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         code=code_digest("annotate"),
         config=sections("annotate", "embed"),

@@ -21,7 +21,7 @@ rule assemble:
         "../../environment.yml"
     resources:
         mem_mb=memory(12, 4000),
-        runtime=120,
+        runtime=minutes(120),
     params:
         code=code_digest("assemble"),
     message:

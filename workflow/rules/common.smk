@@ -68,6 +68,15 @@ def memory(per_input_mb=4, floor=1500):
     return mem_mb
 
 
+def minutes(first):
+    """Longest time in minutes: as much again with each attempt, so that a job that ran out of it comes back with more."""
+
+    def runtime(wildcards, attempt):
+        return attempt * first
+
+    return runtime
+
+
 def sections(*names):
     """JSON of the configuration sections a rule reads."""
     return stage_config(SETTINGS, *names)

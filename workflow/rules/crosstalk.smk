@@ -19,7 +19,7 @@ rule crosstalk:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("crosstalk"),
         config=sections("crosstalk"),
@@ -55,7 +55,7 @@ rule axes:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("axes"),
         config=sections("crosstalk", "loop"),

@@ -13,7 +13,7 @@ rule csc_rates:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("csc_rates"),
         config=sections("csc"),
@@ -43,7 +43,7 @@ rule csc:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("csc"),
         config=sections("csc"),
@@ -75,7 +75,7 @@ rule csc_patients:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("csc_patients"),
         config=sections("csc"),

@@ -39,7 +39,7 @@ rule facts:
         "../../environment.yml"
     resources:
         mem_mb=1500,
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("facts"),
         config=json.dumps({"download": {"catalogue": SETTINGS.download.catalogue}}),

@@ -13,7 +13,7 @@ rule hvg:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("embed"),
         config=sections("embed"),
@@ -42,7 +42,7 @@ rule embed:
         "../../environment.yml"
     resources:
         mem_mb=memory(3, 4000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         code=code_digest("embed"),
         config=sections("embed"),

@@ -15,7 +15,7 @@ rule pseudobulk:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("enrich"),
         config=sections("enrich"),
@@ -45,7 +45,7 @@ rule enrich:
         "../../environment.yml"
     resources:
         mem_mb=memory(4, 3000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         code=code_digest("enrich"),
         config=sections("enrich"),

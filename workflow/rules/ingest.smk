@@ -14,7 +14,7 @@ rule ingest:
         "../../environment.yml"
     resources:
         mem_mb=memory(per_input_mb=30, floor=2000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         code=code_digest("ingest"),
         config=sections("ingest"),

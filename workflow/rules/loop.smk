@@ -20,7 +20,7 @@ rule loop:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("loop"),
         config=sections("loop", "crosstalk", "scoring"),
@@ -55,7 +55,7 @@ rule loop_cohort:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("loop_cohort"),
         config=sections("loop"),

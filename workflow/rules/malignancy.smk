@@ -12,7 +12,7 @@ rule cnv_reference:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("malignancy"),
     message:
@@ -41,7 +41,7 @@ rule malignancy:
         "../../environment.yml"
     resources:
         mem_mb=memory(8, 2500),
-        runtime=60,
+        runtime=minutes(60),
     params:
         code=code_digest("malignancy"),
         config=sections("malignancy"),

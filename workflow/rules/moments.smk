@@ -14,7 +14,7 @@ rule moments:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("moments"),
     message:

@@ -16,7 +16,7 @@ rule provenance:
         "../../environment.yml"
     resources:
         mem_mb=1000,
-        runtime=60,
+        runtime=minutes(60),
     params:
         code=code_digest("provenance"),
         config=json.dumps(SETTINGS.model_dump(), sort_keys=True),

@@ -13,7 +13,7 @@ rule qc:
         "../../environment.yml"
     resources:
         mem_mb=memory(8, 2000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("qc"),
         config=sections("qc"),

@@ -52,7 +52,7 @@ rule report:
         "../../environment.yml"
     resources:
         mem_mb=memory(6, 2500),
-        runtime=60,
+        runtime=minutes(60),
     params:
         code=code_digest("report"),
         config=json.dumps(SETTINGS.model_dump(), sort_keys=True),

@@ -23,7 +23,7 @@ rule screen:
     threads: SETTINGS.screen.threads
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("screen"),
         config=sections("screen", "crosstalk"),

@@ -16,7 +16,7 @@ rule simulate:
         "../../environment.yml"
     resources:
         mem_mb=2000,
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("simulate"),
         config=sections("simulate"),

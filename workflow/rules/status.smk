@@ -31,7 +31,7 @@ rule status:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("status"),
         folder=lambda wildcards, output: str(Path(output.out).parents[1]),

@@ -15,7 +15,7 @@ rule tam:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("tam"),
         config=sections("tam"),
@@ -44,7 +44,7 @@ rule tam_patients:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("tam"),
         config=sections("tam"),
