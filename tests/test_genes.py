@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicheloop import genes, resources
+from nicheloop import genes
 
 VOCABULARY = {
     "malignant", "csc_high", "epithelial", "caf", "icaf", "mycaf", "pvl", "endothelial", "endo_venous", "myeloid", "macrophage",
@@ -256,28 +255,6 @@ def test_hallmark() -> None:
 
 def test_spreadsheet_dates() -> None:
     assert genes.spreadsheet_dates(["1-Mar", "Sep-07", "2-Dec", "CD44", "TP53-AS1"]) == ["1-Mar", "Sep-07", "2-Dec"]
-
-
-def test_shipped_files_are_small_stable_and_say_their_source() -> None:
-    for name in (
-        "genes.tsv.gz",
-        "gene_aliases.tsv.gz",
-        "markers.yaml",
-        "signatures.yaml",
-        "axes.yaml",
-        "cna.yaml",
-        "hallmark.tsv",
-    ):
-        path = resources.path(name)
-        assert path.stat().st_size < 1 << 20
-        if name.endswith(".gz"):
-            assert path.read_bytes()[4:8] == b"\0\0\0\0"  # no time stamp
-            assert gzip.decompress(path.read_bytes()).startswith(b"#")
-        text = resources.text(name)
-        assert text.startswith("#")
-        assert "build.py" in text.split("symbol\t")[0]
-    with pytest.raises(FileNotFoundError, match="reinstall"):
-        resources.path("nothing.tsv")
 
 
 def test_import_is_light() -> None:
