@@ -119,7 +119,8 @@ SIGNATURES = {  # name of the package: path in the gene-set file
         "IFN_TAM", "Inflam_TAM", "LA_TAM", "Angio_TAM", "Reg_TAM", "Prolif_TAM", "RTM_TAM",
     )},
     "IFN": "readouts/IFN_control/genes", "STRESS": "readouts/STRESS_3CA_MP5/genes",
-    "HYPOXIA": "readouts/HYPOXIA_3CA_MP6/genes", "G1S": "readouts/CELLCYCLE/G1S", "G2M": "readouts/CELLCYCLE/G2M",
+    "HYPOXIA": "readouts/HYPOXIA_3CA_MP6/genes", "IFN_MHC": "readouts/IFN_MHC_3CA_MP17/genes",
+    "G1S": "readouts/CELLCYCLE/G1S", "G2M": "readouts/CELLCYCLE/G2M",
 }  # fmt: skip
 LEAVE_OUT = "zero overlap with the ligands, receptors and CSC markers of the axes"
 SOURCES = {
@@ -143,6 +144,7 @@ SOURCES = {
     "IFN": "interferon response, covariate of JAK-STAT read-outs; domain knowledge",
     "STRESS": "3CA MP5 Stress (MIT), DOI 10.1038/s41586-023-06130-4",
     "HYPOXIA": "3CA MP6 Hypoxia (MIT), DOI 10.1038/s41586-023-06130-4",
+    "IFN_MHC": "3CA MP17 Interferon/MHC-II (MIT), DOI 10.1038/s41586-023-06130-4",
     "G1S": "after Tirosh 2016, DOI 10.1126/science.aad0501; domain knowledge",
     "G2M": "after Tirosh 2016, DOI 10.1126/science.aad0501; domain knowledge",
 }

@@ -143,6 +143,7 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
         "aldh1a3_status": np.where(mal, "ok", "not_malignant"),
     })  # fmt: skip
     _write(csc, results, "csc", sample)
+    _csc_nulls(results, sample, rng, ok=assessable and tumour)
     mye = kept[types == "myeloid"]
     z = rng.normal(0.5, 1, (len(mye), 2))
     tam = pd.DataFrame({
@@ -218,6 +219,81 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
         "loop": loop,
         "crosstalk": crosstalk,
     }
+
+
+READOUTS = ("EMT_malignant", "cell_cycle", "angiogenesis", "CXCR4", "CXCL12")
+ADJUSTMENTS = ("none", "depth", "stress", "hypoxia", "ifn", "lp", "clone", "all", "all_and_cycle")
+
+
+def _csc_nulls(results: Path, sample: str, rng: np.random.Generator, *, ok: bool) -> None:
+    """Stand-in pairs, read-outs of the states and their null draws; ALDH1A3-high cells are always too few."""
+    why = {} if ok else {"status": "not_informative_depth", "reason": "12 % informative, 50 % needed"}
+    pairs = pd.DataFrame({
+        "first": ["CD44", *[f"A{i}" for i in range(60)]], "second": ["CD24", *[f"B{i}" for i in range(60)]],
+        "observed": [True, *[False] * 60], "fraction": [0.15, *rng.beta(2, 30, 60)], "log_odds": [-1.0, *rng.normal(0, 1, 60)],
+    })  # fmt: skip
+    _write(pairs if ok else tables.empty("csc_pairs"), results, "csc_pairs", sample, **why)
+    rows = []
+    for state in ("m_csc", "aldh1a3"):
+        for readout in READOUTS:
+            for adjustment in ADJUSTMENTS:
+                tested = ok and state == "m_csc" and (readout, adjustment) != ("cell_cycle", "all_and_cycle")
+                effect = rng.normal(0.1, 0.03)
+                rows.append({
+                    "state": state, "readout": readout, "adjustment": adjustment,
+                    "status": "tested" if tested else "too_few_state_cells", "reason": "" if tested else "3 cells in the state; 20 needed",
+                    "n_high": 30 if tested else 3, "n_low": 90, "n_genes": 12,
+                    **{c: (v if tested else np.nan) for c, v in {
+                        "effect": effect, "null_mean": 0.0, "null_sd": 0.02, "null_low": -0.04, "null_high": 0.04, "se": 0.02,
+                        "p_sets": 0.002, "p_label": 0.01, "p": 0.01}.items()}})  # fmt: skip
+    _write(pd.DataFrame(rows), results, "csc_readouts", sample, **why)
+    draws = pd.DataFrame([
+        {"what": f"m_csc {r}", "draw": i, "value": v} for r in READOUTS for i, v in enumerate(rng.normal(0, 0.02, 50))
+    ])  # fmt: skip
+    _write(draws if ok else tables.empty("csc_draws"), results, "csc_draws", sample, **why)
+
+
+def _csc_cohort(results: Path, csc: list[dict[str, object]]) -> None:
+    """Tables of the CSC states over patients, from the rows of the patient table."""
+    who = [{k: r[k] for k in ("patient", "sample", "primary_sample", "subtype")} for r in csc]
+    good = [r["status"] == "ok" for r in csc]
+    null = {"fraction": 0.15, "null_low": 0.01, "null_median": 0.05, "null_high": 0.1, "p_fraction": 0.016, "log_odds": -1.0,
+            "odds_low": -2.0, "odds_median": 0.1, "odds_high": 2.0, "p_odds": 0.3}  # fmt: skip
+    _write(pd.DataFrame([
+        {**w, "status": r["status"], "reason": r["reason"], "n_pairs": 60 * ok, **{k: (v if ok else np.nan) for k, v in null.items()}}
+        for w, r, ok in zip(who, csc, good, strict=True)]), results, "csc_nulls")  # fmt: skip
+    _write(pd.DataFrame([{
+        "state": s, "readout": r, "adjustment": a, "status": "ok" if s == "m_csc" and any(good) else "too_few_patients", "n_patients": 5,
+        "n_assessable": sum(good) * (s == "m_csc"), "n_up": 2, "n_down": 0, "n_significant": 1,
+        **{c: (v if s == "m_csc" and any(good) else np.nan) for c, v in {
+            "effect": 0.1, "effect_low": 0.05, "effect_high": 0.15, "i2": 0.2}.items()}}
+        for s in ("m_csc", "aldh1a3") for r in READOUTS for a in ADJUSTMENTS]), results, "csc_readout_cohort")  # fmt: skip
+    _write(pd.DataFrame([
+        {"patient": w["patient"], "sample": w["sample"], "score": "m_csc", "gene": g, "clone": f"clone_{k}", "locus": locus,
+         "n_cells": 30 // k, "log2": 0.3 / k, "z": 4.0 / k, "seen": "gain" if k == 1 else "no_change",
+         "mean": 0.1 * k if ok else np.nan, "se": 0.02 if ok else np.nan}
+        for w, ok in zip(who, good, strict=True) if w["primary_sample"] for g, locus in (("CD44", "11p13"), ("CD24", "6q21"))
+        for k in (1, 2)]), results, "csc_loci")  # fmt: skip
+    _write(pd.DataFrame([
+        {"score": "m_csc", "gene": "CD44", "status": "ok", "reason": "between tumours: 3 patients, 5 needed", "n_patients": 3,
+         "rho": np.nan, "p": np.nan, "n_within": 2, "slope": -0.3, "slope_low": -0.9, "slope_high": 0.3},
+        {"score": "EMT", "gene": "VIM", "status": "not_assessable", "reason": "between tumours: not asked", "n_patients": 0, "rho": np.nan,
+         "p": np.nan, "n_within": 0, "slope": np.nan, "slope_low": np.nan, "slope_high": np.nan}]), results, "csc_locus_tests")  # fmt: skip
+    strata = []
+    for i, (w, r, ok) in enumerate(zip(who, csc, good, strict=True)):
+        numbers = {"pten_umi": 150.0, "pten_rate": 0.4, "pten_rate_others": 0.8, "pten_ratio": 0.5, "pten_10q_log2": -0.2, "il6_umi": 9.0,
+                   "il6_ambient_umi": 6.0, "il6_fraction": 0.03, "il6_upper": 0.05, "il6_p": 0.2}  # fmt: skip
+        strata.append({
+            **w, "treatment": None, "status": "ok" if ok else "too_few_malignant", "reason": "PTEN 150 UMI", "n_malignant": 52 * ok,
+            "her2_amplicon": "amplified" if i == 2 else "not_amplified" if ok else "not_measurable", "pten": "low" if ok else "unknown",
+            "pten_10q": "no_change" if ok else "not_measurable", "il6": "not_beyond_ambient" if ok else "not_measured",
+            **{k: (v if ok else np.nan) for k, v in numbers.items()},
+            **{k: r[k] for k in ("m_csc_fraction", "m_csc_low", "m_csc_high", "aldh1a3_fraction")}})  # fmt: skip
+    _write(pd.DataFrame(strata), results, "her2_pten")
+    _write(pd.DataFrame([
+        {"stratum": s, "outcome": "m_csc_fraction", "status": "too_few_patients", "reason": "1 PTEN-low and 0 other tumours; 3 needed",
+         "n_stratum": 1, "n_low": 1, "n_other": 0, "mean_low": 0.1, "mean_other": np.nan, "p": np.nan}
+        for s in ("HER2-amplified", "not amplified", "all")]), results, "her2_pten_tests")  # fmt: skip
 
 
 def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int = 0, names: tuple[str, ...] | None = None,
@@ -325,6 +401,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
                     {"sample": s, "cell_type": t, "n_cells": 50, "fraction_called": f if assessable else np.nan}
                 )
     _write(pd.DataFrame(csc), results, "csc_patients")
+    _csc_cohort(results, csc)
     _write(pd.DataFrame(tams), results, "tam_patients")
     _write(pd.DataFrame(loops), results, "loop")
     _write(pd.DataFrame(controls), results, "csc_controls")

@@ -742,6 +742,50 @@ class Csc(Section):
         why="below the root of min_rate_ratio: the two ranges never meet",
         ge=1,
     )
+    min_state_cells: int = option(
+        20, "fewest cells of each state for its read-outs", unit="cells", why="a mean of few cells is noise", ge=3
+    )
+    n_null_sets: int = option(
+        1000, "random sets matched to each read-out", unit="sets", why="smallest two-sided p 0.002", ge=99
+    )
+    n_label_permutations: int = option(
+        1000, "permutations of the state over cells", unit="permutations", why="smallest p 0.001", ge=99
+    )
+    n_matched_pairs: int = option(
+        500, "gene pairs matched to CD44 and CD24 in mean and detection", unit="pairs", why="smallest p 0.002", ge=99
+    )
+    n_matched_genes: int = option(
+        100, "nearest genes from which the stand-ins of a marker are drawn", unit="genes", why="10,000 pairs", ge=10
+    )
+    match_fold: float = option(
+        2.0,
+        "largest difference of a stand-in from its marker, in mean and in the odds of detection",
+        unit="fold",
+        why="nearer ones are preferred; beyond it a gene is not alike",
+        gt=1,
+    )
+    max_null_cells: int = option(
+        2000, "malignant cells that the pair null is computed on", unit="cells", why="time; drawn by the seed", ge=100
+    )
+    pten_low_fold: float = option(
+        0.5,
+        "PTEN of malignant cells counts as low at this share of its level in the tumour's other cells",
+        unit="fold",
+        why="one copy of two",
+        gt=0,
+        lt=1,
+    )
+    min_stratum: int = option(
+        3,
+        "fewest patients on each side of a comparison of strata",
+        unit="patients",
+        why="below it no p can be small",
+        ge=2,
+    )
+    min_correlation: int = option(
+        5, "fewest patients of a correlation with copy number", unit="patients", why="smallest p 0.017", ge=4
+    )
+    alpha: float = option(0.05, "level of a test", unit="probability", why="usual", gt=0, lt=0.5)
 
 
 class Tam(Section):

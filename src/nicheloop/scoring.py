@@ -7,6 +7,7 @@ variance have closed forms, so a score has no seed, no sampling noise, and does 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,49 @@ def resolve_sets(sets: Mapping[str, Sequence[str]], genes: Sequence[str]) -> dic
     # One search of the whole matrix; each set is then looked up among the few genes found.
     found = identity.find(list(dict.fromkeys(g for wanted in sets.values() for g in wanted)), genes).present
     return {name: list(dict.fromkeys(identity.find(wanted, found).present)) for name, wanted in sets.items()}
+
+
+def draw_sets(
+    bins: NDArray[np.int64],
+    genes: Sequence[str],
+    members: NDArray[np.int64],
+    *,
+    n_sets: int,
+    seed: int,
+    name: str,
+    min_pool: int = 10,
+) -> NDArray[np.int64]:
+    """Draw random sets matched to a set gene by gene: the draws whose limit is `matched_null`.
+
+    Parameters
+    ----------
+    bins, genes
+        (genes,) as from `gene_bins`, and unique names; the draws do not depend on the order of the columns.
+    members
+        (n,) columns of the set.
+    n_sets, seed, name
+        Sets to draw; the stream belongs to the seed and the set's name, not to its place among other sets.
+    min_pool
+        As in `matched_null`.
+
+    Returns
+    -------
+    (n_sets, n) columns; -1 where the set's gene is seen in no cell (it counts as 0, as would its stand-in).
+    """
+    names = np.asarray(genes, dtype=object).astype(str)
+    members = members[np.argsort(names[members], kind="stable")]
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    uniform = rng.random((n_sets, len(members)))
+    out = np.full((n_sets, len(members)), -1, dtype=np.int64)
+    for b in np.unique(bins[members]):
+        if b >= 0:
+            here = bins[members] == b
+            inside = np.flatnonzero(bins == b)
+            others = inside[~np.isin(inside, members)]
+            pool = others if len(others) >= min_pool else inside
+            pool = pool[np.argsort(names[pool], kind="stable")]
+            out[:, here] = pool[(uniform[:, here] * len(pool)).astype(np.int64)]
+    return out
 
 
 def matched_null(

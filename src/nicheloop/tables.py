@@ -20,6 +20,7 @@ MAJOR_TYPES = (
     "erythrocyte", "platelet", "unresolved",
 )  # fmt: skip
 MALIGNANCY = ("malignant", "normal", "unassigned", "not_epithelial")
+CSC_READOUT_STATES = ("m_csc", "aldh1a3")
 CSC_STATES = ("m_csc", "other", "undetermined", "not_assessable")
 ALDH_STATES = ("high", "low", "undetermined", "not_assessable")
 TAM_CLASSES = ("m1_like", "m2_like", "mixed", "low", "transitional", "not_macrophage", "not_assessable")
@@ -178,6 +179,42 @@ declare(
     _prob("aldh1a3_lp_prob", "the same, adjusted for luminal-progenitor likeness", "not malignant or not assessable"),
     Column("aldh1a3_state", "str", "ALDH1A3 state (RNA, not enzyme activity)", allowed=ALDH_STATES),
     Column("aldh1a3_status", "str", "why a cell is not assessable; 'ok' otherwise"),
+)  # fmt: skip
+declare(
+    "csc_pairs", "samples/{sample}/csc_pairs.parquet", "CD44 and CD24, and pairs of genes like them, by the same model",
+    ["first", "second"],
+    Column("first", "str", "CD44 or its stand-in: like it in mean and detection, on another chromosome arm"),
+    Column("second", "str", "CD24 or its stand-in"),
+    Column("observed", "bool", "the pair CD44 and CD24 itself"),
+    Column("fraction", "float", "weight of first high, second low", "fraction", low=0, high=1),
+    Column("log_odds", "float", "log odds ratio of high and high, half a cell added to each state", "log"),
+)  # fmt: skip
+declare(
+    "csc_readouts", "samples/{sample}/csc_readouts.parquet",
+    "read-outs of cells in a CSC state against other malignant cells, raw and adjusted", ["state", "readout", "adjustment"],
+    Column("state", "str", "the state", allowed=CSC_READOUT_STATES),
+    Column("readout", "str", "gene set or gene; none defines a state"),
+    Column("adjustment", "str", "what the state is adjusted for; all: everything but the cell cycle"),
+    Column("status", "str", "tested, or why not"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_high", "int", "cells in the state", "cells", low=0),
+    Column("n_low", "int", "other malignant cells with a call", "cells", low=0),
+    Column("n_genes", "int", "genes of the read-out in the matrix", "genes", low=0),
+    Column("effect", "float", "mean log expression in the state less that of other cells", "log1p counts per 10,000", "not tested"),
+    Column("null_mean", "float", "mean effect of random sets of like expression and detection", "log1p counts per 10,000", "not tested"),
+    Column("null_sd", "float", "their standard deviation", "log1p counts per 10,000", "not tested", low=0),
+    Column("null_low", "float", "their 2.5 % quantile", "log1p counts per 10,000", "not tested"),
+    Column("null_high", "float", "their 97.5 % quantile", "log1p counts per 10,000", "not tested"),
+    Column("se", "float", "standard deviation of the effect under permuted states", "log1p counts per 10,000", "not tested", low=0),
+    _prob("p_sets", "two-sided, against matched random sets", "not tested"),
+    _prob("p_label", "two-sided, against permuted states (Freedman-Lane)", "not tested"),
+    _prob("p", "the larger of the two", "not tested"),
+)  # fmt: skip
+declare(
+    "csc_draws", "samples/{sample}/csc_draws.parquet", "effects of the matched random sets of each unadjusted read-out", ["what", "draw"],
+    Column("what", "str", "<state> <readout>"),
+    Column("draw", "int", "number of the random set", low=0),
+    Column("value", "float", "its effect", "log1p counts per 10,000"),
 )  # fmt: skip
 declare(
     "tam", "samples/{sample}/tam.parquet", "macrophage states of myeloid cells", ["cell_id"],
@@ -441,6 +478,113 @@ declare(
     Column("n_cells", "int", "cells", "cells", low=0),
     Column("fraction_called", "float", "share with P(CD44 high, CD24 low) above the positive cut", "fraction",
            "rates not estimated, gene absent or no cell", low=0, high=1),
+)  # fmt: skip
+declare(
+    "csc_nulls", "cohort/csc_nulls.tsv", "CD44 and CD24 among pairs of genes like them, per sample", ["sample"],
+    PATIENT, SAMPLE,
+    Column("primary_sample", "bool", "the sample that speaks for the patient"),
+    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    Column("status", "str", "ok, or why there is no null"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_pairs", "int", "pairs of stand-ins", "pairs", low=0),
+    Column("fraction", "float", "CD44+/CD24- weight (of at most max_null_cells cells)", "fraction", "no null", low=0, high=1),
+    Column("null_low", "float", "lower end of the fraction of the pairs", "fraction", "no null", low=0, high=1),
+    Column("null_median", "float", "their median", "fraction", "no null", low=0, high=1),
+    Column("null_high", "float", "upper end", "fraction", "no null", low=0, high=1),
+    _prob("p_fraction", "one-sided: pairs with as large a fraction", "no null"),
+    Column("log_odds", "float", "log odds ratio of CD44 high and CD24 high", "log", "no null"),
+    Column("odds_low", "float", "lower end of that of the pairs", "log", "no null"),
+    Column("odds_median", "float", "their median", "log", "no null"),
+    Column("odds_high", "float", "upper end", "log", "no null"),
+    _prob("p_odds", "two-sided: pairs that go together or apart as far", "no null"),
+)  # fmt: skip
+declare(
+    "csc_readout_cohort", "cohort/csc_readouts.tsv", "read-outs of the CSC states over patients", ["state", "readout", "adjustment"],
+    Column("state", "str", "the state", allowed=CSC_READOUT_STATES),
+    Column("readout", "str", "gene set or gene"),
+    Column("adjustment", "str", "what the state is adjusted for"),
+    Column("status", "str", "ok, or too_few_patients for an interval"),
+    Column("n_patients", "int", "patients asked", "patients", low=0),
+    Column("n_assessable", "int", "patients tested", "patients", low=0),
+    Column("n_up", "int", "of them higher in the state than matched sets", "patients", low=0),
+    Column("n_down", "int", "lower", "patients", low=0),
+    Column("n_significant", "int", "with p below the level", "patients", low=0),
+    Column("effect", "float", "random-effects mean of effect less that of matched sets", "log1p counts per 10,000", "no patient tested"),
+    Column("effect_low", "float", "lower end of its interval", "log1p counts per 10,000", "fewer than two patients tested"),
+    Column("effect_high", "float", "upper end", "log1p counts per 10,000", "fewer than two patients tested"),
+    Column("i2", "float", "share of the variance that lies between patients", "fraction", "fewer than two patients tested", low=0, high=1),
+)  # fmt: skip
+declare(
+    "csc_loci", "cohort/csc_loci.tsv", "scores beside the copy number at their own locus, per clone of each primary tumour",
+    ["sample", "score", "gene", "clone"],
+    PATIENT, SAMPLE,
+    Column("score", "str", "what may follow the copy number"),
+    Column("gene", "str", "gene of the locus; its neighbours tell the copy number, never itself"),
+    Column("clone", "str", "clone_<n> of the malignancy stage"),
+    Column("locus", "str", "band"),
+    Column("n_cells", "int", "malignant cells of the clone", "cells", low=1),
+    Column("log2", "float", "mean clipped log2 difference of the neighbours", "log2", "not measurable"),
+    Column("z", "float", "that, against the spread of all genes", "z", "not measurable"),
+    Column("seen", "str", "gain, loss, no_change or not_measurable"),
+    Column("mean", "float", "mean score: probability, counts per 10,000 or z", "as the score", "not assessable"),
+    Column("se", "float", "its standard error over cells", "as the score", "not assessable", low=0),
+)  # fmt: skip
+declare(
+    "csc_locus_tests", "cohort/csc_locus_tests.tsv", "does a score follow the copy number at its locus", ["score", "gene"],
+    Column("score", "str", "score"),
+    Column("gene", "str", "gene of the locus"),
+    Column("status", "str", "ok, or not_assessable"),
+    Column("reason", "str", "what could not be asked", na="everything was asked"),
+    Column("n_patients", "int", "tumours with score and copy number", "patients", low=0),
+    Column("rho", "float", "Spearman correlation over tumours", "-", "not asked", low=-1, high=1),
+    _prob("p", "two-sided, patients permuted", "not asked"),
+    Column("n_within", "int", "tumours with clones that differ at the locus", "patients", low=0),
+    Column("slope", "float", "score per log2 copy number between clones of a tumour, random-effects mean", "score per log2", "no such tumour"),
+    Column("slope_low", "float", "lower end of its interval", "score per log2", "fewer than two such tumours"),
+    Column("slope_high", "float", "upper end", "score per log2", "fewer than two such tumours"),
+)  # fmt: skip
+declare(
+    "her2_pten", "cohort/her2_pten.tsv", "HER2, PTEN and IL6 of malignant cells, per tumour sample", ["sample"],
+    PATIENT, SAMPLE,
+    Column("primary_sample", "bool", "the sample that speaks for the patient"),
+    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    Column("treatment", "str", "treatment of the sheet", na="unknown"),
+    Column("status", "str", "ok, or why PTEN cannot be read"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("n_malignant", "int", "malignant cells", "cells", low=0),
+    Column("her2_amplicon", "str", "neighbours of ERBB2 co-high, over the clones", allowed=(
+        "amplified", "some_clones", "not_amplified", "not_measurable")),
+    Column("pten", "str", "low where expression is low or 10q23.3 is lost", allowed=("low", "not_low", "unknown")),
+    Column("pten_umi", "float", "PTEN counts in malignant cells", "UMI", "too few malignant cells or gene absent", low=0),
+    Column("pten_rate", "float", "PTEN in malignant cells", "counts per 10,000", "as pten_umi", low=0),
+    Column("pten_rate_others", "float", "PTEN in the sample's cells that are not epithelial", "counts per 10,000", "no such cell", low=0),
+    Column("pten_ratio", "float", "the first over the second", "-", "either is missing, or too few other cells", low=0),
+    Column("pten_10q", "str", "10q23.3 in the largest clone: gain, loss, no_change or not_measurable"),
+    Column("pten_10q_log2", "float", "its mean clipped log2 difference", "log2", "not measurable"),
+    Column("il6", "str", "IL6 in malignant cells against ambient RNA", allowed=(
+        "beyond_ambient", "not_beyond_ambient", "ambient_not_estimated", "not_measured")),
+    Column("il6_umi", "float", "IL6 counts in malignant cells", "UMI", "as pten_umi", low=0),
+    Column("il6_ambient_umi", "float", "counts that ambient RNA alone would give", "UMI", "not estimated", low=0),
+    Column("il6_fraction", "float", "malignant cells with IL6", "fraction", "not measured", low=0, high=1),
+    Column("il6_upper", "float", "its one-sided 95 % upper bound", "fraction", "not measured", low=0, high=1),
+    _prob("il6_p", "Poisson: as many counts from ambient RNA alone", "not measured or ambient not estimated"),
+    Column("m_csc_fraction", "float", "CD44+/CD24- fraction", "fraction", "not assessable", low=0, high=1),
+    Column("m_csc_low", "float", "lower end", "fraction", "not assessable", low=0, high=1),
+    Column("m_csc_high", "float", "upper end", "fraction", "not assessable", low=0, high=1),
+    Column("aldh1a3_fraction", "float", "ALDH1A3-high fraction", "fraction", "not assessable", low=0, high=1),
+)  # fmt: skip
+declare(
+    "her2_pten_tests", "cohort/her2_pten_tests.tsv", "PTEN-low against other tumours; the patient is the unit", ["stratum", "outcome"],
+    Column("stratum", "str", "HER2-amplified, not amplified, or all"),
+    Column("outcome", "str", "m_csc_fraction, aldh1a3_fraction or il6_excess (UMI per malignant cell beyond ambient)"),
+    Column("status", "str", "tested, or too_few_patients"),
+    Column("reason", "str", "the status in words, with n"),
+    Column("n_stratum", "int", "tumours of the stratum", "patients", low=0),
+    Column("n_low", "int", "PTEN-low ones with the outcome", "patients", low=0),
+    Column("n_other", "int", "others with the outcome", "patients", low=0),
+    Column("mean_low", "float", "mean outcome of PTEN-low tumours", "as the outcome", "none"),
+    Column("mean_other", "float", "mean outcome of the others", "as the outcome", "none"),
+    _prob("p", "two-sided, over divisions of the patients", "not tested"),
 )  # fmt: skip
 declare(
     "tam_patients", "cohort/tam_patients.tsv", "macrophages per patient (one primary sample each; others shown)", ["sample"],

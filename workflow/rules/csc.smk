@@ -88,3 +88,85 @@ rule csc_patients:
         " --ambient {input.ambient:q} --records {input.records:q} --out {output.out:q}"
         " --out-controls {output.out_controls:q}"
         " --config {params.config:q} --seed {params.seed} 2> {log:q}"
+
+
+rule csc_nulls:
+    input:
+        counts="<results>/samples/{sample}/counts.h5ad",
+        scores="<results>/samples/{sample}/scores.parquet",
+        csc="<results>/samples/{sample}/csc.parquet",
+        malignancy="<results>/samples/{sample}/malignancy.parquet",
+        rates="<results>/cohort/csc_rates.parquet",
+        ambient="<results>/samples/{sample}/ambient.parquet",
+    output:
+        out="<results>/samples/{sample}/csc_pairs.parquet",
+        out_readouts="<results>/samples/{sample}/csc_readouts.parquet",
+        out_draws="<results>/samples/{sample}/csc_draws.parquet",
+    log:
+        "<results>/logs/csc-nulls/{sample}.log",
+    benchmark:
+        "<results>/benchmarks/csc-nulls/{sample}.tsv"
+    group:
+        "states"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(per_input_mb=8),
+        runtime=60,
+    params:
+        code=code_digest("csc_nulls"),
+        config=sections("csc", "scoring"),
+        seed=SETTINGS.seed,
+    message:
+        "Nulls of the cancer stem cell calls of {wildcards.sample}"
+    shell:
+        "python -m nicheloop csc-nulls"
+        " --counts {input.counts:q} --scores {input.scores:q} --csc {input.csc:q}"
+        " --malignancy {input.malignancy:q} --rates {input.rates:q} --ambient {input.ambient:q}"
+        " --out {output.out:q} --out-readouts {output.out_readouts:q} --out-draws {output.out_draws:q}"
+        " --config {params.config:q} --seed {params.seed} 2> {log:q}"
+
+
+rule csc_cohort:
+    input:
+        csc_patients="<results>/cohort/csc_patients.tsv",
+        csc=per_sample("csc.parquet"),
+        scores=per_sample("scores.parquet"),
+        malignancy=per_sample("malignancy.parquet"),
+        ambient=per_sample("ambient.parquet"),
+        pairs=per_sample("csc_pairs.parquet"),
+        readouts=per_sample("csc_readouts.parquet"),
+        records=per_sample("ingest.json"),
+    output:
+        out="<results>/cohort/csc_nulls.tsv",
+        out_readouts="<results>/cohort/csc_readouts.tsv",
+        out_loci="<results>/cohort/csc_loci.tsv",
+        out_locus_tests="<results>/cohort/csc_locus_tests.tsv",
+        out_her2_pten="<results>/cohort/her2_pten.tsv",
+        out_her2_pten_tests="<results>/cohort/her2_pten_tests.tsv",
+    log:
+        "<results>/logs/csc-cohort.log",
+    benchmark:
+        "<results>/benchmarks/csc-cohort.tsv"
+    group:
+        "cohort"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(),
+        runtime=30,
+    params:
+        code=code_digest("csc_cohort"),
+        config=sections("csc"),
+        seed=SETTINGS.seed,
+    message:
+        "Nulls, read-outs and loci of cancer stem cell states over patients"
+    shell:
+        "python -m nicheloop csc-cohort"
+        " --csc-patients {input.csc_patients:q} --csc {input.csc:q} --scores {input.scores:q}"
+        " --malignancy {input.malignancy:q} --ambient {input.ambient:q} --pairs {input.pairs:q}"
+        " --readouts {input.readouts:q} --records {input.records:q}"
+        " --out {output.out:q} --out-readouts {output.out_readouts:q} --out-loci {output.out_loci:q}"
+        " --out-locus-tests {output.out_locus_tests:q} --out-her2-pten {output.out_her2_pten:q}"
+        " --out-her2-pten-tests {output.out_her2_pten_tests:q}"
+        " --config {params.config:q} --seed {params.seed} 2> {log:q}"

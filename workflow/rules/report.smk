@@ -5,6 +5,12 @@ COHORT_TABLES = [
     "csc_rates.parquet",
     "csc_patients.tsv",
     "csc_controls.tsv",
+    "csc_nulls.tsv",
+    "csc_readouts.tsv",
+    "csc_loci.tsv",
+    "csc_locus_tests.tsv",
+    "her2_pten.tsv",
+    "her2_pten_tests.tsv",
     "tam_patients.tsv",
     "axes.tsv",
     "axis_subtypes.tsv",
@@ -17,7 +23,20 @@ COHORT_TABLES = [
     "de.tsv",
     "enrichment.tsv",
 ]
-SAMPLE_TABLES = ["qc", "profiles", "malignancy", "cnv", "scores", "csc", "tam", "crosstalk", "loop"]
+SAMPLE_TABLES = [
+    "qc",
+    "profiles",
+    "malignancy",
+    "cnv",
+    "scores",
+    "csc",
+    "csc_pairs",
+    "csc_readouts",
+    "csc_draws",
+    "tam",
+    "crosstalk",
+    "loop",
+]
 
 
 rule report:
