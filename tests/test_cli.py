@@ -91,13 +91,15 @@ def test_help_needs_no_heavy_import():
         (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "{bad"], "--row: not valid JSON"),
         (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "[1]"], "--row: expected a JSON object"),
         (["qc", "--counts", "x", "--out", "y", "--config", "{bad"], "--config: not valid JSON"),
+        (["run1", "x"], "no command 'verifi'. Did you mean 'run'?"),
+        (["{out}"], "but a file or folder: `nicheloop run {out} --out results`"),
         (["status", "--results", "{out}", "--samples", "a", "--out", "/dev/null/x"], "/dev/null: "),
     ],
 )
 def test_bad_input_is_a_message_and_exit_code_2(arguments: list[str], words: str, tmp_path: Path):
     done = run(*[a.replace("{out}", str(tmp_path)) if "{out}" in a else a for a in arguments])
     assert done.returncode == 2, done.stderr
-    assert words in done.stderr
+    assert words.replace("{out}", str(tmp_path)) in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -133,7 +135,8 @@ def test_the_survey_names_good_and_bad_samples_and_only_none_at_all_stops(tmp_pa
     (tmp_path / "bad.csv").write_text("<html>\n404\n")
     rows = [{"sample": n, "path": str(tmp_path / f"{n}.csv"), "format": None} for n in ("good", "bad")]
     seen = launch.survey(rows)
-    assert seen.good == [f"good  dense  {tmp_path / 'good.csv'}"]
+    assert seen.good == [("good", "dense", str(tmp_path / "good.csv"))]
+    assert launch.aligned([("a", "dense", "x"), ("long", "h5ad", "y")]) == ["a     dense  x", "long  h5ad   y"]
     assert len(seen.bad) == 1
     assert "bad.csv: no column of numbers" in seen.bad[0]
     launch._announce(rows, keep_going=False)
@@ -218,6 +221,14 @@ def test_routine_of_the_workflow_engine_is_left_out_and_trouble_is_not(capfd):
     assert code == 3
     assert out == "  1 of 2 steps (50%) done: report\n"
     assert err == "Error in rule qc:\n"
+
+
+def test_the_plan_is_short():
+    head = "Job stats:\njob      count\n------  ------\n"
+    table = "ingest      3\nqc          3\nembed       1\nall         1\ntotal       8\n"
+    said = f"{head}{table}\nrule ingest:\n    jobid: 1\n{head}{table}\nReasons:\n    input: ingest\nqc 5\n"
+    assert launch.plan_lines(said) == ["7 jobs would run:", "     3 x  ingest, qc", "     1 x  embed"]
+    assert launch.plan_lines("Building DAG of jobs...\nNothing to be done.\n") == []
 
 
 def test_words_of_the_command_line_are_data_sets_or_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

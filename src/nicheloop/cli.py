@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -425,6 +427,21 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _commands(top: argparse.ArgumentParser) -> list[str]:
+    return [name for action in top._actions if isinstance(action.choices, dict) for name in action.choices]
+
+
+def _no_command(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f"no command '{word}'. Did you mean '{close[0]}'?"
+    if Path(word).exists():
+        return f"no command '{word}', but a file or folder: `nicheloop run {shlex.quote(word)} --out results` reads it."
+    return (
+        f"no command '{word}'. `nicheloop run PATH ... --out results` is all you need; `nicheloop --help` lists more."
+    )
+
+
 def _no_memory(command: str, err: MemoryError) -> str:
     rule = command.replace("-", "_")
     return (
@@ -443,7 +460,12 @@ def _add_common(sub: argparse.ArgumentParser, *, seed: bool = False) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    args = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    top = parser()
+    if words and not words[0].startswith("-") and words[0] not in (known := _commands(top)):
+        print(f"nicheloop: {_no_command(words[0], known)}", file=sys.stderr)
+        return 2
+    args = top.parse_args(words)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S"
     )

@@ -161,7 +161,7 @@ def _in_folder(path: Path, seen: frozenset[Path] = frozenset()) -> Path:
     elif others:
         remedy = f" Give the file itself, such as {others[0]}."
     elif folders:
-        remedy = f" If each of its folders is a sample, give each as a path of its own, such as {folders[0]}."
+        remedy = f" If each of its folders is a sample, give each as a path of its own: {path}/*"
     raise DataError(
         f"{path}: expected matrix.mtx[.gz] with features and barcodes, or one .h5, .h5ad or text table; "
         f"found {_some(entries) or 'nothing'}.{remedy}",

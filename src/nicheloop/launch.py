@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import itertools
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,12 +80,12 @@ class Survey:
 
     Attributes
     ----------
-    good : one line for each sample that is recognised
+    good : name, format and file of each sample that is recognised
     bad : one message for each whose data cannot be used: the run reports it and goes on
     blocked : one message for each whose files cannot be read now (permissions, a failing disk): its job would fail
     """
 
-    good: list[str] = field(default_factory=list)
+    good: list[tuple[str, ...]] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
 
@@ -95,15 +97,21 @@ def survey(rows: Sequence[dict[str, Any]]) -> Survey:
     seen = Survey()
     for row in rows:
         if row.get("source"):
-            seen.good.append(f"{row['sample']}  {row['path']}")
+            seen.good.append((str(row["sample"]), str(row["path"])))
             continue
         try:
             fmt, source = readers.glance(row["path"], row["format"])
-            seen.good.append(f"{row['sample']}  {fmt}  {source}")
+            seen.good.append((str(row["sample"]), fmt, str(source)))
         except UserError as err:
             group = seen.bad if isinstance(err, inputs.DataError) else seen.blocked
             group.append(f"sample {row['sample']}: {' '.join(err.messages)}")
     return seen
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines in which all but the last words stand in columns."""
+    widths = [max(len(w) for w in column) for column in itertools.zip_longest(*rows, fillvalue="")]
+    return ["  ".join([*(f"{w:<{n}}" for w, n in zip(r[:-1], widths, strict=False)), r[-1]]) for r in rows]
 
 
 def _announce(rows: Sequence[dict[str, Any]], *, keep_going: bool) -> None:
@@ -112,8 +120,10 @@ def _announce(rows: Sequence[dict[str, Any]], *, keep_going: bool) -> None:
         raise UserError([*seen.bad, *seen.blocked, "no sample can be used; nothing was started."])
     if seen.blocked and not keep_going:
         raise UserError([*seen.blocked, "nothing was started. Mend this, or add --keep-going to go on without."])
-    for line in [*seen.good[:SHOWN], *([f"... and {len(seen.good) - SHOWN} more"] if len(seen.good) > SHOWN else [])]:
+    for line in aligned(seen.good[:SHOWN]):
         print(f"  {line}")
+    if len(seen.good) > SHOWN:
+        print(f"  ... and {len(seen.good) - SHOWN} more")
     for line in [*seen.bad, *seen.blocked]:
         print(f"nicheloop: {line}\n  The run goes on without it.", file=sys.stderr)
     sys.stdout.flush()
@@ -299,18 +309,33 @@ def _keep_going(
     return code
 
 
+def plan_lines(said: str) -> list[str]:
+    """Shorten what Snakemake says of a dry run: the steps by how often they would run; none: all is up to date."""
+    table = said.partition("\nReasons:")[0].rpartition("Job stats:")[2]  # it stands there twice
+    found = [(m[1], int(m[2])) for m in re.finditer(r"^(\w+) +(\d+)$", table, re.MULTILINE)]
+    steps: dict[int, list[str]] = {}
+    for rule, n in found:
+        if rule not in ("total", "all"):
+            steps.setdefault(n, []).append(rule)
+    if not steps:
+        return []
+    lines = [f"{sum(n * len(rules) for n, rules in steps.items())} jobs would run:"]
+    for n, rules in sorted(steps.items(), reverse=True):
+        head = f"  {n:>4} x  "
+        lines += textwrap.wrap(", ".join(rules), 100, initial_indent=head, subsequent_indent=" " * len(head))
+    return lines
+
+
 def _plan(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Print the table of jobs that would run."""
+    """Print what would run."""
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr + done.stdout, file=sys.stderr)
         raise UserError("the workflow cannot be planned; see above.")
-    table = done.stdout.partition("\nReasons:")[0].rpartition("Job stats:")  # it stands there twice
-    if not table[1]:
-        print("\nEverything is up to date: nothing would run.")
-        return 0
-    print(table[2].rstrip())
-    print("\nNothing was run; all of the above would be. A sample's values are looked at only in the run itself.")
+    lines = plan_lines(done.stdout)
+    print("\n" + "\n".join(lines or ["Everything is up to date: nothing would run."]))
+    if lines:
+        print("\nNothing was run. Heads of files were looked at; a sample's values only count in the run itself.")
     return 0
 
 
