@@ -91,7 +91,7 @@ def test_help_needs_no_heavy_import():
         (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "{bad"], "--row: not valid JSON"),
         (["ingest", "--path", "x", "--out", "y", "--record-out", "z", "--row", "[1]"], "--row: expected a JSON object"),
         (["qc", "--counts", "x", "--out", "y", "--config", "{bad"], "--config: not valid JSON"),
-        (["run1", "x"], "no command 'verifi'. Did you mean 'run'?"),
+        (["run1", "x"], "no command 'run1'. Did you mean 'run'?"),
         (["{out}"], "but a file or folder: `nicheloop run {out} --out results`"),
         (["status", "--results", "{out}", "--samples", "a", "--out", "/dev/null/x"], "/dev/null: "),
     ],
