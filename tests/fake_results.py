@@ -149,8 +149,12 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
     tam = pd.DataFrame({
         "cell_id": mye, "myeloid_class": "macrophage", "m1_z": z[:, 0], "m2_z": z[:, 1],
         "tam_class": [["low", "m2_like", "m1_like", "mixed"][2 * (a > 1) + (b > 1)] for a, b in z],
-        "tam_status": "ok", "tam_state": "mixed",
+        "tam_status": "ok", "tam_state": "mixed", "foreign_share": 0.0, "m1_z_adjusted": z[:, 0] - 0.1, "m2_z_adjusted": z[:, 1] - 0.1,
+        "tam_class_adjusted": "low",
     })  # fmt: skip
+    drawn = pd.DataFrame([{"adjustment": a, "draw": i, "value": v} for a in ("depth", "adjusted")
+                          for i, v in enumerate([0.25, *rng.normal(0, 0.15, 60).clip(-1, 1)], start=-1)])  # fmt: skip
+    _write(drawn if len(mye) else tables.empty("tam_draws"), results, "tam_draws", sample)
     if len(mye):
         _write(tam, results, "tam", sample)
     else:
@@ -381,8 +385,11 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
             **base, "status": status, "reason": "" if mac else "0 macrophages, 20 needed", "n_myeloid": 30 * mac,
             "n_macrophage": 24 * mac, "n_monocyte": 5 * mac,
             **{c: (v if mac else np.nan) for c, v in {"m1_median": 0.3, "m2_median": 0.8, "fraction_m1_like": 0.2,
-               "fraction_m2_like": 0.4, "fraction_mixed": 0.1, "fraction_low": 0.3, "m1_m2_rho": 0.25,
-               "fraction_m1_like_z0.5": 0.3, "fraction_m2_like_z0.5": 0.5}.items()},
+               "fraction_m2_like": 0.4, "fraction_mixed": 0.1, "fraction_low": 0.3, "m1_m2_rho": 0.25, "rho_null_low": -0.3,
+               "rho_null_median": 0.0, "rho_null_high": 0.3, "p_rho": 0.1, "m1_m2_rho_adjusted": 0.2, "rho_adjusted_null_median": 0.0,
+               "p_rho_adjusted": 0.2, "m1_level": 0.5, "m2_level": 0.6,
+               **{f"fraction_{c}{e}": v for c, v in (("m1_like", 0.3), ("m2_like", 0.4), ("mixed", 0.1), ("low", 0.2))
+                  for e in ("_z0.5", "_z1.5", "_adjusted")}}.items()},
         })  # fmt: skip
         for axis in ("IL6_classic", "CXCL8"):
             yes = ok and i != 2 and axis == "IL6_classic"
@@ -403,6 +410,14 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
     _write(pd.DataFrame(csc), results, "csc_patients")
     _csc_cohort(results, csc)
     _write(pd.DataFrame(tams), results, "tam_patients")
+    _write(pd.DataFrame([
+        {"sample": t["sample"], "gene": g, "status": "ok" if t["n_macrophage"] else "too_few_macrophages", "n_macrophage": t["n_macrophage"],
+         **{c: (v if t["n_macrophage"] else np.nan) for c, v in {"rate": 2.0, "fraction": 0.5, "upper": 0.7}.items()}}
+        for t in tams for g in ("CD163", "MRC1", "CD86", "SIGLEC1", "CCL8")]), results, "tam_markers")  # fmt: skip
+    _write(pd.DataFrame([
+        {"adjustment": a, "status": "ok" if assessable else "too_few_patients", "n_patients": 5, "n_assessable": 2 * assessable,
+         **{c: (v if assessable else np.nan) for c, v in {"rho": 0.2, "rho_low": -0.1, "rho_high": 0.5, "excess": 0.1, "excess_low": -0.2,
+            "excess_high": 0.4, "i2": 0.1}.items()}} for a in ("depth", "adjusted")]), results, "tam_cohort")  # fmt: skip
     _write(pd.DataFrame(loops), results, "loop")
     _write(pd.DataFrame(controls), results, "csc_controls")
     _write(pd.DataFrame([{

@@ -32,6 +32,7 @@ def write_counts(
     obs: pd.DataFrame | None = None,
     ensembl: list[str] | None = None,
     record: dict[str, Any] | None = None,
+    barcodes: list[str] | None = None,
 ) -> Path:
     """Write a (cells, genes) matrix as ``counts.h5ad`` in the form ingest gives it; `path` is a folder or an .h5ad file."""
     path = Path(path)
@@ -39,7 +40,7 @@ def write_counts(
         path = path / "counts.h5ad"
     path.parent.mkdir(parents=True, exist_ok=True)
     x = sparse.csr_matrix(matrix, dtype=np.float32)
-    barcodes = [f"c{i:05d}" for i in range(x.shape[0])]
+    barcodes = barcodes or [f"c{i:05d}" for i in range(x.shape[0])]
     table = pd.DataFrame({"sample": sample, "barcode": barcodes}, index=[f"{sample}:{b}" for b in barcodes])
     if obs is not None:
         for column in obs:

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from helpers import record_of
-from nicheloop import genes, io, tam
-from nicheloop.config import Tam
+from helpers import record_of, write_counts
+from nicheloop import genes, io, tables, tam, tam_patients
+from nicheloop.config import Scoring, Tam
 
 OPTIONS = Tam()
 
@@ -72,21 +71,6 @@ def test_dominant_state_needs_a_margin() -> None:
     assert got.tolist() == ["a", "mixed", "b", None, "a"]
 
 
-def test_partial_spearman_against_scipy_and_removes_depth() -> None:
-    rng = np.random.default_rng(0)
-    depth = rng.lognormal(9, 1, 300)
-    x, y = rng.normal(size=300), rng.normal(size=300)
-    y = y + 0.5 * x
-    shared = 3 * np.log(depth)
-    slope = [stats.linregress(np.log(depth), v) for v in (x, y)]
-    expected = stats.spearmanr(*(v - s.slope * np.log(depth) for v, s in zip((x, y), slope, strict=True))).statistic
-    assert tam.partial_spearman(x, y, depth) == pytest.approx(expected)
-    assert tam.partial_spearman(x + shared, y + shared, depth) == pytest.approx(expected)
-    assert np.isnan(tam.partial_spearman(x[:3], y[:3], depth[:3]))
-    assert np.isnan(tam.partial_spearman(np.ones(50), y[:50], depth[:50]))
-    assert np.isfinite(tam.partial_spearman(x, y, np.full(300, 5000.0)))
-
-
 def test_cells_of_a_sample() -> None:
     cells = myeloid()
     cells.loc[0, ["z_monocyte", "z_macrophage"]] = 0.0
@@ -124,11 +108,45 @@ def test_too_few_macrophages_and_sets_that_are_not_measurable() -> None:
     assert tam.call_cells(myeloid().assign(z_M2=np.nan), options=OPTIONS)[1] == "axes_not_measurable"
 
 
+def test_cells_with_rna_of_another_type_get_no_class() -> None:
+    cells, share = myeloid(), np.zeros(90)
+    share[:3], share[70] = 0.4, 0.4
+    table, status, reason = tam.call_cells(cells, options=OPTIONS, foreign=share)
+    assert status == "ok"
+    assert "3 more hold RNA of another type" in reason
+    assert set(table.loc[:2, "tam_class"]) == {"not_assessable"}
+    assert set(table.loc[:2, "tam_status"]) == {"foreign_rna"}
+    assert table.loc[70, "tam_status"] == "not_macrophage"
+    assert tam_patients.summarise(table, cells.set_index("cell_id"), options=OPTIONS)["n_macrophage"] == 57
+    assert tam.call_cells(cells, options=OPTIONS, foreign=np.full(90, 0.4))[1] == "too_few_macrophages"
+
+
+def test_adjusted_axes_are_residuals_and_the_class_follows_them() -> None:
+    cells = myeloid(n=200)
+    cells["z_IFN"], cells["z_STRESS"] = np.random.default_rng(1).normal(size=(2, len(cells)))
+    cells["z_M1"] += 2 * cells["z_IFN"]
+    table, _, _ = tam.call_cells(cells, options=OPTIONS)
+    m1 = table.loc[:199, "m1_z_adjusted"]
+    assert abs(np.corrcoef(m1, cells.loc[:199, "z_IFN"])[0, 1]) < 1e-9
+    assert m1.mean() == pytest.approx(cells.loc[:199, "z_M1"].mean())
+    high = table.loc[:199, "tam_class_adjusted"].isin(["m1_like", "mixed"])
+    assert (high == (m1 >= 1)).all()
+    plain = tam.call_cells(myeloid(), options=OPTIONS)[0]
+    assert plain["m1_z_adjusted"].isna().all()
+    assert set(plain["tam_class_adjusted"]) == {"not_assessable", "not_macrophage"}  # nothing to adjust for: no answer
+
+
 def write_sample(folder: Path, cells: pd.DataFrame, sample: str, **record: object) -> dict[str, Path]:
-    paths = {k: folder / sample / f"{k}.parquet" for k in ("scores", "tam")}
+    paths = {k: folder / sample / f"{k}.parquet" for k in ("scores", "tam", "draws", "profiles")}
     paths["record"] = folder / sample / "ingest.json"
     io.write_table(cells.drop(columns=["cell_type_minor", "cell_type"], errors="ignore"), paths["scores"], "scores")
-    io.write_json(paths["record"], record_of(sample, len(cells), 3, **record))
+    io.write_table(tables.empty("profiles"), paths["profiles"], "profiles")
+    names = [*genes.signatures()["M1"].genes, *genes.signatures()["M2"].genes, *[f"X{i}" for i in range(300)]]
+    x = np.random.default_rng(0).poisson(0.8, (len(cells), len(names)))
+    paths["counts"] = write_counts(
+        folder / sample, x, names, sample=sample, barcodes=[c.split(":")[1] for c in cells["cell_id"]], record=record
+    )
+    io.write_json(paths["record"], record_of(sample, len(cells), len(names), **record))
     return paths
 
 
@@ -156,16 +174,19 @@ def test_files_of_a_cohort(tmp_path: Path) -> None:
     io.write_table(types, tmp_path / "types.parquet", "cell_types")
     status = {}
     for name, s in samples.items():
-        tam.run_tam(tmp_path / "types.parquet", s["scores"], s["record"], s["tam"], options=OPTIONS)
+        tam.run_tam(
+            s["counts"], tmp_path / "types.parquet", s["scores"], s["profiles"], s["tam"], s["draws"], options=OPTIONS,
+            scoring=Scoring(), seed=1,
+        )  # fmt: skip
         status[name] = io.read_status(s["tam"]).status
     assert status == {"good": "ok", "node": "ok", "few": "too_few_macrophages", "none": "too_few_macrophages",
                       "broken": "unreadable", "benign": "ok"}  # fmt: skip
     assert len(io.read_table(samples["good"]["tam"])) == 90  # the T cell is not a row
     assert len(io.read_table(samples["none"]["tam"])) == 0
 
-    tam.run_tam_patients(
-        [s["tam"] for s in samples.values()], [s["scores"] for s in samples.values()],
-        [s["record"] for s in samples.values()], tmp_path / "p.tsv", options=OPTIONS,
+    tam_patients.run_tam_patients(
+        *[[s[k] for s in samples.values()] for k in ("tam", "draws", "scores", "record")], tmp_path / "p.tsv",
+        tmp_path / "m.tsv", tmp_path / "c.tsv", options=OPTIONS,
     )  # fmt: skip
     rows = io.read_table(tmp_path / "p.tsv").set_index("sample")
     assert rows["primary_sample"].tolist() == [True, False, True, True, True, False]
@@ -185,8 +206,17 @@ def test_files_of_a_cohort(tmp_path: Path) -> None:
     assert "fraction_m2_like_z1.5" in rows
     assert rows.loc[["few", "none", "broken"], [*fractions, "m1_median", "m1_m2_rho"]].isna().all(axis=None)
     assert rows.loc["few", "n_macrophage"] == 5
+    assert rows.loc["good", "rho_null_low"] < rows.loc["good", "rho_null_high"]
+    assert rows.loc["few", ["rho_null_low", "p_rho"]].isna().all()
+    markers = io.read_table(tmp_path / "m.tsv").set_index(["sample", "gene"])["status"]
+    assert markers["few", "CD163"] == "too_few_macrophages"
+    assert markers["good", "CD163"] == "gene_absent"  # no umi column in these scores
+    cohort = io.read_table(tmp_path / "c.tsv").set_index("adjustment")
+    assert cohort.loc["depth", "n_assessable"] == 1
+    assert cohort.loc["depth", "status"] == "too_few_patients"
 
 
 def test_cohort_of_no_sample(tmp_path: Path) -> None:
-    tam.run_tam_patients([], [], [], tmp_path / "p.tsv", options=OPTIONS)
+    files = [tmp_path / f for f in ("p.tsv", "m.tsv", "c.tsv")]
+    tam_patients.run_tam_patients([], [], [], [], *files, options=OPTIONS)
     assert len(io.read_table(tmp_path / "p.tsv")) == 0

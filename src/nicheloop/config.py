@@ -810,6 +810,29 @@ class Tam(Section):
     state_margin: float = option(
         0.5, "lead of the dominant state over the next", unit="z", why="the sets overlap", ge=0
     )
+    foreign_share: float = option(
+        0.15,
+        "share of a myeloid cell's RNA from one other type at which it gets no class",
+        unit="fraction",
+        why="a doublet holds about half of each",
+        gt=0,
+        le=1,
+    )
+    foreign_fold: float = option(
+        5.0, "fold over myeloid cells of the genes that show it", unit="fold", why="as for malignant cells", gt=1
+    )
+    foreign_alpha: float = option(
+        0.001,
+        "level of the test that a cell has more of them",
+        unit="probability",
+        why="many cells are asked",
+        gt=0,
+        lt=1,
+    )
+    n_null_sets: int = option(
+        1000, "pairs of random sets matched to M1 and M2", unit="sets", why="smallest two-sided p 0.002", ge=99
+    )
+    confidence: float = option(0.95, "level of the intervals", unit="probability", why="usual", gt=0.5, lt=1)
 
 
 class Crosstalk(Section):

@@ -113,6 +113,7 @@ STATUS_WORDS: dict[str, str] = {
     "state_not_separable": "What should be adjusted for all but determines the state: nothing is left to compare.",
     "pten_not_measurable": "Neither the expression of PTEN nor the copy number of 10q can be read.",
     # macrophages
+    "foreign_rna": "The cell holds RNA of another cell type, as a doublet does: it gets no class.",
     "no_myeloid_cells": "The sample holds no myeloid cell.",
     "no_myeloid": "The sample holds no myeloid cell.",
     "no_macrophages": "The sample holds no macrophage.",

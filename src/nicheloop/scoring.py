@@ -114,6 +114,16 @@ def draw_sets(
     return out
 
 
+def set_means(x: csr_matrix, draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(cells, sets) mean of each drawn set in each cell; `draws` (sets, n) columns, -1 counts as 0."""
+    from scipy.sparse import csr_matrix as csr
+
+    n_sets, n = draws.shape
+    row, column = np.where(draws.ravel() >= 0, draws.ravel(), 0), np.repeat(np.arange(n_sets), n)
+    weight = (draws.ravel() >= 0).astype(np.float64) / max(n, 1)
+    return np.asarray((x.astype(np.float64) @ csr((weight, (row, column)), shape=(x.shape[1], n_sets))).toarray())
+
+
 def matched_null(
     x: csr_matrix, bins: NDArray[np.int64], members: Sequence[NDArray[np.int64]], *, min_pool: int = 10
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

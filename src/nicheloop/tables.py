@@ -226,6 +226,17 @@ declare(
     Column("tam_class", "str", "2 x 2 class of the two axes", allowed=TAM_CLASSES),
     Column("tam_status", "str", "why a cell is not assessable; 'ok' otherwise"),
     Column("tam_state", "str", "dominant Ma 2022 state by margin, else 'mixed'", na="not a macrophage or not assessable"),
+    Column("foreign_share", "float", "share of RNA that would have to come from a cell of another type", "fraction", "no counts", low=0, high=1),
+    Column("m1_z_adjusted", "float", "m1_z beyond interferon and stress", "z", "as m1_z, or neither is measurable"),
+    Column("m2_z_adjusted", "float", "m2_z likewise", "z", "as m2_z, or neither is measurable"),
+    Column("tam_class_adjusted", "str", "class by the adjusted z", allowed=TAM_CLASSES),
+)  # fmt: skip
+declare(
+    "tam_draws", "samples/{sample}/tam_draws.parquet", "correlation of M1 and M2 over macrophages, and of matched random sets",
+    ["adjustment", "draw"],
+    Column("adjustment", "str", "beyond depth, or beyond depth, interferon and stress", allowed=("depth", "adjusted")),
+    Column("draw", "int", "number of the pair of random sets; -1 is M1 and M2", low=-1),
+    Column("value", "float", "Spearman correlation", "-", low=-1, high=1),
 )  # fmt: skip
 declare(
     "crosstalk", "samples/{sample}/crosstalk.parquet", "every axis x sender x receiver, testable or not",
@@ -608,8 +619,42 @@ declare(
     Column("fraction_m2_like", "float", "M2-like macrophages", "fraction", "not assessable", low=0, high=1),
     Column("fraction_mixed", "float", "both axes high", "fraction", "not assessable", low=0, high=1),
     Column("fraction_low", "float", "neither axis high", "fraction", "not assessable", low=0, high=1),
+    Column("n_foreign", "int", "macrophages and transitional cells that hold RNA of another type: left out", "cells", low=0),
+    Column(r"fraction_(m1_like|m2_like|mixed|low)_adjusted", "float", "the same class beyond interferon and stress", "fraction",
+           "not assessable", low=0, high=1, pattern=True),
+    Column(r"fraction_(m1_like|m2_like|mixed|low)_z.+", "float", "the same class at another cut", "fraction", "not assessable",
+           low=0, high=1, pattern=True),
     Column("m1_m2_rho", "float", "Spearman correlation of the axes beyond depth", "-", "not assessable", low=-1, high=1),
-    Column(r"fraction_(m1|m2)_like_z.+", "float", "the same class at another cut", "fraction", "not assessable", low=0, high=1, pattern=True),
+    Column("rho_null_low", "float", "lower end of that of matched random sets", "-", "not assessable", low=-1, high=1),
+    Column("rho_null_median", "float", "their median", "-", "not assessable", low=-1, high=1),
+    Column("rho_null_high", "float", "upper end", "-", "not assessable", low=-1, high=1),
+    _prob("p_rho", "two-sided, among matched random sets", "not assessable"),
+    Column("m1_m2_rho_adjusted", "float", "beyond depth, interferon and stress", "-", "not assessable", low=-1, high=1),
+    Column("rho_adjusted_null_median", "float", "median of matched random sets", "-", "not assessable", low=-1, high=1),
+    _prob("p_rho_adjusted", "two-sided, among matched random sets", "not assessable"),
+)  # fmt: skip
+declare(
+    "tam_markers", "cohort/tam_markers.tsv", "single macrophage genes, shown and not summed", ["sample", "gene"],
+    SAMPLE, GENE,
+    Column("status", "str", "ok, gene_absent or too_few_macrophages"),
+    Column("n_macrophage", "int", "macrophages with a class", "cells", low=0),
+    Column("rate", "float", "expression", "counts per 10,000", "not measured", low=0),
+    Column("fraction", "float", "macrophages with a count", "fraction", "not measured", low=0, high=1),
+    Column("upper", "float", "its one-sided 95 % upper bound", "fraction", "not measured", low=0, high=1),
+)  # fmt: skip
+declare(
+    "tam_cohort", "cohort/tam_cohort.tsv", "correlation of M1 and M2 over patients, by Fisher's z", ["adjustment"],
+    Column("adjustment", "str", "beyond depth, or beyond depth, interferon and stress", allowed=("depth", "adjusted")),
+    Column("status", "str", "ok, or too_few_patients for an interval"),
+    Column("n_patients", "int", "patients", "patients", low=0),
+    Column("n_assessable", "int", "with a correlation", "patients", low=0),
+    Column("rho", "float", "random-effects mean correlation", "-", "no patient", low=-1, high=1),
+    Column("rho_low", "float", "lower end of its interval", "-", "fewer than two patients", low=-1, high=1),
+    Column("rho_high", "float", "upper end", "-", "fewer than two patients", low=-1, high=1),
+    Column("excess", "float", "Fisher z less that of matched random sets", "Fisher z", "no patient"),
+    Column("excess_low", "float", "lower end of its interval", "Fisher z", "fewer than two patients"),
+    Column("excess_high", "float", "upper end", "Fisher z", "fewer than two patients"),
+    Column("i2", "float", "share of the variance of the excess between patients", "fraction", "fewer than two patients", low=0, high=1),
 )  # fmt: skip
 declare(
     "axes", "cohort/axes.tsv", "every axis x sender x receiver over patients", ["axis", "sender", "receiver"],

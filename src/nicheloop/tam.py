@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import io, patients
+from nicheloop import io, stats, tam_nulls
 from nicheloop.errors import NotAssessable
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from nicheloop.config import Tam
+    from nicheloop.config import Scoring, Tam
 
+CLASSES = ("m1_like", "m2_like", "mixed", "low")
 STATES = ("IFN_TAM", "Inflam_TAM", "LA_TAM", "Angio_TAM", "Reg_TAM", "Prolif_TAM", "RTM_TAM")
 # Minor types of the annotation, as regular expressions; the first that matches the whole name decides.
 MINOR = {
@@ -90,36 +92,18 @@ def dominant_state(z: NDArray[np.float64], names: list[str], *, margin: float) -
     return out
 
 
-def partial_spearman(x: NDArray[np.float64], y: NDArray[np.float64], depth: NDArray[np.float64]) -> float:
-    """Spearman correlation of `x` and `y` after taking the linear effect of log depth out of both; NaN if undefined."""
-    import pandas as pd
-
-    known = np.isfinite(x) & np.isfinite(y) & (depth > 0)
-    if known.sum() < 4:
-        return float("nan")
-    design = np.log(depth[known])
-    design = design - design.mean()
-    spread = float((design**2).sum())
-
-    def residual(values: NDArray[np.float64]) -> pd.Series:
-        values = values - values.mean()
-        slope = float((values * design).sum()) / spread if spread > 1e-12 else 0.0
-        return pd.Series(values - slope * design).round(12).rank()
-
-    a, b = residual(x[known]), residual(y[known])
-    if a.nunique() < 2 or b.nunique() < 2:
-        return float("nan")
-    return float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
-
-
-def call_cells(cells: pd.DataFrame, *, options: Tam) -> tuple[pd.DataFrame, str, str]:
+def call_cells(
+    cells: pd.DataFrame, *, options: Tam, foreign: NDArray[np.float64] | None = None
+) -> tuple[pd.DataFrame, str, str]:
     """Class of every myeloid cell.
 
     Parameters
     ----------
     cells
         Myeloid cells: cell_id, cell_type_minor and the z columns of the scores (z_monocyte, z_macrophage, z_M1, z_M2,
-        z_<state>); a missing column means not measurable.
+        z_<state>, and of the covariates z_IFN, z_STRESS); a missing column means not measurable.
+    foreign
+        (cells,) share of RNA from another type (`tam_nulls.foreign_share`); None: not assessed.
 
     Returns
     -------
@@ -135,12 +119,16 @@ def call_cells(cells: pd.DataFrame, *, options: Tam) -> tuple[pd.DataFrame, str,
     classes = myeloid_classes(
         cells["cell_type_minor"].to_numpy(), z("monocyte"), z("macrophage"), band=options.monocyte_band
     )
-    macrophage, transitional = classes == "macrophage", classes == "transitional"
+    share = np.full(len(cells), np.nan) if foreign is None else np.asarray(foreign, dtype=np.float64)
+    other = share >= options.foreign_share
+    macrophage, transitional = (classes == "macrophage") & ~other, (classes == "transitional") & ~other
     m1, m2, n = z("M1"), z("M2"), int(macrophage.sum())
     measurable = np.isfinite(m1) & np.isfinite(m2)
-    status, reason = "ok", f"{n} macrophages"
+    left_out = int(((classes == "macrophage") & other).sum())
+    said = f" ({left_out} more hold RNA of another type)" if left_out else ""
+    status, reason = "ok", f"{n} macrophages{said}"
     if n < options.min_macrophages:
-        status, reason = "too_few_macrophages", f"{n} macrophages, {options.min_macrophages} needed"
+        status, reason = "too_few_macrophages", f"{n} macrophages, {options.min_macrophages} needed{said}"
     elif not measurable[macrophage].any():
         status, reason = "axes_not_measurable", "too few genes of the M1 or M2 set in the matrix"
     ok = status == "ok"
@@ -153,72 +141,93 @@ def call_cells(cells: pd.DataFrame, *, options: Tam) -> tuple[pd.DataFrame, str,
     called = macrophage & measurable
     tam_class[macrophage] = "not_assessable"
     tam_status[macrophage] = status if not ok else "axes_not_measurable"
+    adjusted_class = tam_class.copy()
     state = np.full(len(cells), None, dtype=object)
+    adjusted = np.full((len(cells), 2), np.nan)
+    covariates = [z(c) for c in tam_nulls.COVARIATES if np.isfinite(z(c)).any()]
     if ok:
         tam_class[called] = axis_classes(m1, m2, options.class_z)[called]
         tam_status[called] = "ok"
+        if covariates:
+            axes = np.column_stack([m1, m2])[called]
+            adjusted[called] = stats.residualise(axes, np.column_stack(covariates)[called])
+            known = np.isfinite(adjusted).all(axis=1)
+            adjusted_class[known] = axis_classes(adjusted[:, 0], adjusted[:, 1], options.class_z)[known]
         scored = np.column_stack([z(s) for s in STATES])
         state[called] = dominant_state(scored, list(STATES), margin=options.state_margin)[called]
+    mixed = other & np.isin(classes, ["macrophage", "transitional"])
+    for column, value in (
+        (tam_class, "not_assessable"),
+        (adjusted_class, "not_assessable"),
+        (tam_status, "foreign_rna"),
+    ):
+        column[mixed] = value
     shown = (macrophage | transitional) & ok
     table = pd.DataFrame({
-        "cell_id": cells["cell_id"].to_numpy(), "myeloid_class": classes, "m1_z": np.where(shown, m1, np.nan),
-        "m2_z": np.where(shown, m2, np.nan), "tam_class": tam_class, "tam_status": tam_status, "tam_state": state,
+        "cell_id": cells["cell_id"].to_numpy(), "myeloid_class": classes, "foreign_share": share,
+        "m1_z": np.where(shown, m1, np.nan), "m2_z": np.where(shown, m2, np.nan), "tam_class": tam_class,
+        "tam_status": tam_status, "tam_state": state, "m1_z_adjusted": adjusted[:, 0], "m2_z_adjusted": adjusted[:, 1],
+        "tam_class_adjusted": adjusted_class,
     })  # fmt: skip
     return table, status, reason
 
 
-def summarise(table: pd.DataFrame, cells: pd.DataFrame, *, options: Tam) -> dict[str, Any]:
-    """Figures of one sample for the patient table.
+def _foreign(source: io.Counts, cells: pd.DataFrame, profiles: str | Path, options: Tam) -> NDArray[np.float64] | None:
+    """(cells,) share of RNA from other types; None where the matrix holds no counts."""
+    from nicheloop import genes
 
-    Medians of z and fractions describe a sample within itself; `m1_level` and `m2_level` share a scale over samples.
+    if not source.record["is_counts"]:
+        return None
+    sets = genes.signatures()
+    spared = {g for n in ("M1", "M2", "monocyte", "macrophage", *tam_nulls.COVARIATES, *STATES) for g in sets[n].genes}
+    x = source.matrix(cells=cells["cell_id"])
+    return tam_nulls.foreign_share(x, list(source.genes), io.read_table(profiles), spared=spared, options=options)
 
-    Parameters
-    ----------
-    table
-        Table of the tam contract.
-    cells
-        Scores by cell id: n_counts (UMI), and level_M1 and level_M2 where measurable.
+
+def _draws(
+    source: io.Counts, cells: pd.DataFrame, called: NDArray[np.bool_], options: Tam, scoring: Scoring, seed: int
+) -> pd.DataFrame:
+    """Rows of the tam_draws contract."""
+    import pandas as pd
+
+    from nicheloop import genes
+
+    order = np.argsort(cells["cell_id"].to_numpy(dtype=object).astype(str), kind="stable")
+    cells, called = cells.iloc[order], called[order]
+    x = source.matrix(cells=cells["cell_id"])
+    logged = io.lognormalise(x) if source.record["is_counts"] else x
+    found = tam_nulls.rho_draws(
+        logged, list(source.genes), called, cells, {n: genes.signatures()[n].genes for n in ("M1", "M2")},
+        n_sets=options.n_null_sets, n_bins=scoring.n_bins, min_genes=scoring.min_genes, seed=seed,
+    )  # fmt: skip
+    parts = [
+        pd.DataFrame({"adjustment": name, "draw": np.arange(len(null) + 1) - 1, "value": [rho, *null]})
+        for name, (rho, null) in found.items()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"adjustment": [], "draw": [], "value": []})
+
+
+def run_tam(
+    counts: str | Path,
+    cell_types: str | Path,
+    scores: str | Path,
+    profiles: str | Path,
+    out: str | Path,
+    out_draws: str | Path,
+    *,
+    options: Tam,
+    scoring: Scoring,
+    seed: int,
+) -> None:
+    """Class the myeloid cells of one sample, one row each (contracts ``tam``, ``tam_draws``); the ``tam`` stage.
+
+    Normalised values suffice; without counts the share of foreign RNA is not assessed.
     """
-    macrophages = table[table["tam_class"].isin(["m1_like", "m2_like", "mixed", "low"])]
-    out: dict[str, Any] = {
-        "n_myeloid": len(table), "n_macrophage": int((table["myeloid_class"] == "macrophage").sum()),
-        "n_monocyte": int((table["myeloid_class"] == "monocyte").sum()),
-    }  # fmt: skip
-    m1, m2 = (macrophages[c].to_numpy(dtype=np.float64) for c in ("m1_z", "m2_z"))
-    nan, any_cell = float("nan"), len(macrophages) > 0
-    out["m1_median"], out["m2_median"] = (float(np.median(v)) if any_cell else nan for v in (m1, m2))
-    classes = macrophages["tam_class"].to_numpy(dtype=object)
-    for name in ("m1_like", "m2_like", "mixed", "low"):
-        out[f"fraction_{name}"] = float(np.mean(classes == name)) if any_cell else nan
-    cells = cells.reindex(macrophages["cell_id"])
-    depth = cells["n_counts"].to_numpy(dtype=np.float64)
-    for name in ("M1", "M2"):
-        level = cells[f"level_{name}"].dropna() if f"level_{name}" in cells else macrophages["m1_z"].iloc[:0]
-        out[f"{name.lower()}_level"] = float(level.median()) if len(level) else nan
-    out["m1_m2_rho"] = partial_spearman(m1, m2, depth)
-    for cut in options.sensitivity_z:
-        other = axis_classes(m1, m2, cut)
-        for name in ("m1_like", "m2_like"):
-            out[f"fraction_{name}_z{cut:g}"] = float(np.mean(other == name)) if any_cell else nan
-    return out
-
-
-def _read_scores(path: str | Path) -> pd.DataFrame:
-    import pyarrow.parquet as pq
-
-    names = set(pq.read_schema(path).names)
-    wanted = ["cell_id", "n_counts", *(c for c in ("level_M1", "level_M2") if c in names)]
-    return io.read_table(path, columns=wanted).set_index("cell_id").astype(float)
-
-
-def run_tam(cell_types: str | Path, scores: str | Path, record: str | Path, out: str | Path, *, options: Tam) -> None:
-    """Class the myeloid cells of one sample, one row each; the ``tam`` stage.  Normalised values suffice."""
-    known = io.read_json(record)
-    sample = str(known["sample"])
-    with io.stage_output(out, "tam", stage="tam", sample=sample) as result:
-        if known["status"] != "ok":
-            raise NotAssessable(known["status"], known["reason"])
-        types = io.read_cells(cell_types, sample, ["cell_type", "cell_type_minor"])
+    source = io.Counts(counts)
+    also: dict[str, str | Path] = {"tam_draws": out_draws}
+    with io.stage_output(out, "tam", stage="tam", sample=source.sample, also=also) as result:
+        source.require(counts=False)
+        types = io.read_cells(cell_types, source.sample, ["cell_type", "cell_type_minor"])
         table, upstream = io.read_table(scores), io.read_status(scores)
         if types.empty or table.empty:
             reason = upstream.reason or "no cell passed quality control"
@@ -226,37 +235,12 @@ def run_tam(cell_types: str | Path, scores: str | Path, record: str | Path, out:
         types = types[types["cell_type"] == "myeloid"]
         cells = types[["cell_type_minor"]].join(table.set_index("cell_id"), how="left")
         cells = cells.rename_axis("cell_id").reset_index()
-        result.table, status, reason = call_cells(cells, options=options)
+        foreign = _foreign(source, cells, profiles, options) if len(cells) else None
+        result.table, status, reason = call_cells(cells, options=options, foreign=foreign)
         result.summary = {str(k): int(v) for k, v in result.table["myeloid_class"].value_counts().sort_index().items()}
+        result.summary["n_foreign_rna"] = int((result.table["tam_status"] == "foreign_rna").sum())
         if status != "ok":
             raise NotAssessable(status, reason)
-
-
-def run_tam_patients(
-    tam: list[Path], scores: list[Path], records: list[Path], out: str | Path, *, options: Tam
-) -> None:
-    """Macrophages per sample, and the sample that speaks for each patient; the ``tam-patients`` stage."""
-    import pandas as pd
-
-    with io.stage_output(out, "tam_patients", stage="tam-patients") as result:
-        known = [io.read_json(r) for r in records]
-        rows = []
-        for tam_path, scores_path, record in zip(tam, scores, known, strict=True):
-            status = io.read_status(tam_path)
-            cells = _read_scores(scores_path)
-            rows.append({
-                "patient": patients.patient_of(record), "sample": str(record["sample"]),
-                "subtype": record.get("subtype"), "status": status.status, "reason": status.reason,
-                **summarise(io.read_table(tam_path), cells, options=options),
-            })  # fmt: skip
-            rows[-1]["reason"] = rows[-1]["reason"] or f"{rows[-1]['n_macrophage']} macrophages"
-            if record["status"] == "ok" and patients.is_normal(record):
-                reason = f"normal tissue, not a tumour; {rows[-1]['n_macrophage']} macrophages"
-                rows[-1] |= {k: float("nan") for k in rows[-1] if k.startswith(("m1_", "m2_", "fraction_"))}
-                rows[-1] |= {"status": "normal_tissue", "reason": reason}
-        assessable = {r["sample"]: r["n_macrophage"] if r["status"] == "ok" else 0 for r in rows}
-        tumours = [r for r in known if not patients.is_normal(r)]
-        primary = set(patients.primary_samples(tumours, patients.assessable_cells(scores)).values())
-        if rows:
-            result.table = pd.DataFrame(rows).assign(primary_sample=[r["sample"] in primary for r in rows])
-        result.summary = {"n_samples": len(rows), "n_assessable": sum(n > 0 for n in assessable.values())}
+        called = np.isin(result.table["tam_class"].to_numpy(dtype=object), CLASSES)
+        own = int(np.random.SeedSequence([seed, zlib.crc32(source.sample.encode())]).generate_state(1)[0])
+        result.extra["tam_draws"] = _draws(source, cells, called, options, scoring, own)

@@ -12,6 +12,8 @@ COHORT_TABLES = [
     "her2_pten.tsv",
     "her2_pten_tests.tsv",
     "tam_patients.tsv",
+    "tam_markers.tsv",
+    "tam_cohort.tsv",
     "axes.tsv",
     "axis_subtypes.tsv",
     "axis_controls.tsv",
@@ -34,6 +36,7 @@ SAMPLE_TABLES = [
     "csc_readouts",
     "csc_draws",
     "tam",
+    "tam_draws",
     "crosstalk",
     "loop",
 ]
