@@ -84,11 +84,21 @@ def dense(
     return path
 
 
+# What the last sentence of a message starts with.
+REMEDY = re.compile(
+    r"([.:;] )(Add|Check|Correct|Download|download|Each|Every|Export|Give|give|Keep|Mend|One path is|Put|Save|Swap|"
+    r"The three files must|If it is text, save|If each of its folders|Unpack|Write|write)\b[^:]*"
+)
+
+
 def run(path: Path, tmp_path: Path, **row: Any) -> tuple[io.Counts, dict[str, Any]]:
     out, record = tmp_path / "out" / "counts.h5ad", tmp_path / "out" / "ingest.json"
     ingest.run_ingest(path, out, record, row={"sample": "s1", "path": str(path), **row}, options=Ingest())
     counts = io.Counts(out)
     assert json.loads(record.read_text()) == counts.record
+    if counts.record["status"] != "ok":  # one message: a file that is there, and what to do
+        assert str(path if path.is_file() else path.parent) in counts.record["reason"]
+        assert REMEDY.search(counts.record["reason"]), counts.record["reason"]
     return counts, counts.record
 
 

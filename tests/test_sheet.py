@@ -130,7 +130,7 @@ def test_a_folder_that_does_not_say_which_file(tmp_path: Path):
     touch(tmp_path / "many/a_matrix.mtx", tmp_path / "many/b_matrix.mtx")
     for name, words in (
         ("two", f"Give the file itself, such as {tmp_path / 'two/counts.csv'}"),
-        ("all", f"such as {tmp_path / 'all/p1'}"),
+        ("all", f"give each as a path of its own: {tmp_path / 'all'}/*"),
         ("many", f"such as {tmp_path / 'many/a_'} {tmp_path / 'many/b_'}"),
         ("man", "no such file"),
     ):

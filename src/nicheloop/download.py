@@ -101,17 +101,18 @@ def partial(target: Path, *, alone: bool) -> Iterator[Path]:
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
-def check_content(path: Path, name: str) -> None:
+def check_content(path: Path, name: str, place: str) -> None:
     """Refuse a file whose content is not what its name says, and a gzip file that ends early.
 
-    Only for files whose checksum is not known: with one, every byte is checked anyway.
+    `place` is the address or path to name.  Only for files whose checksum is not known: with one, every byte is checked
+    anyway.
     """
     ending = next((e for e in MAGIC if name.lower().endswith(e)), "")
     with open(path, "rb") as handle:
         head = handle.read(8)
     if ending and not head.startswith(MAGIC[ending]):
         raise UserError(
-            f"{path}: is no {ending} file (it starts with {head[:8]!r}): the server sent something else. "
+            f"{place}: is no {ending} file (it starts with {head[:8]!r}): the server sent something else. "
             "Check the address."
         )
     if MAGIC.get(ending) == b"\x1f\x8b":
@@ -121,7 +122,7 @@ def check_content(path: Path, name: str) -> None:
                     pass
         except (EOFError, zlib.error, gzip.BadGzipFile) as err:
             raise UserError(
-                f"{path}: the compressed file is truncated or damaged at its source ({err}). Try another mirror."
+                f"{place}: the compressed file is truncated or damaged at its source ({err}). Try another mirror."
             ) from None
 
 
@@ -179,7 +180,7 @@ def _retrieve(
                 transfer(url, str(fetched), pooch)
                 checksum = pooch.file_hash(str(fetched), alg="sha256")
         if known is None:
-            check_content(fetched, remote.name)
+            check_content(fetched, remote.name, url)
         elif checksum != known:
             where = "the catalogue" if remote.sha256 else f"its first download ({target.name}.json in the cache)"
             remedy = (
@@ -206,7 +207,7 @@ def _cached(remote: Remote, target: Path, options: Download, *, progress: bool, 
     if target.exists() and (same or remote.sha256):
         checksum = _known_checksum(target, memo)
         if known is None:
-            check_content(target, remote.name)
+            check_content(target, remote.name, str(target))
         if known in (None, checksum):
             _remember(target, memo_path, checksum, remote.url)
             return checksum

@@ -288,7 +288,7 @@ def run_ingest(
                 "not_human_genes",
             )
         if not raw.barcodes:
-            raise DataError(f"{path}: the matrix holds no cell.", "no_cells")
+            raise DataError(f"{path}: the matrix holds no cell. Give one with cells.", "no_cells")
         named, barcodes = found, raw.barcodes
         if len(barcodes) == 1 or record["n_genes"] == 1:
             what = "cell" if len(barcodes) == 1 else "gene"

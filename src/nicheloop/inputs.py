@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import re
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -154,14 +155,14 @@ def _in_folder(path: Path, seen: frozenset[Path] = frozenset()) -> Path:
     if len(others) == 1:
         return others[0]
     folders = [p for p in entries if p.is_dir()]
-    remedy = ""
+    remedy = " Give the folder or file that holds the counts."
     broken = [p for p in entries if p.is_symlink() and not p.exists()]
     if broken:
         remedy = f" {broken[0].name} is a link that leads nowhere or in a circle: mend it."
     elif others:
         remedy = f" Give the file itself, such as {others[0]}."
     elif folders:
-        remedy = f" If each of its folders is a sample, give each as a path of its own: {path}/*"
+        remedy = f" If each of its folders is a sample, give each as a path of its own: {shlex.quote(str(path))}/*"
     raise DataError(
         f"{path}: expected matrix.mtx[.gz] with features and barcodes, or one .h5, .h5ad or text table; "
         f"found {_some(entries) or 'nothing'}.{remedy}",
@@ -227,7 +228,7 @@ def beside(matrix: Path, words: Sequence[str]) -> Path:
     if len(found) != 1:
         raise DataError(
             f"{matrix}: expected one file of {' or '.join(words)} beside it, such as {prefix}{words[0]}.tsv.gz; "
-            f"found {_some(found) or 'none'}."
+            f"found {_some(found) or 'none'}. Put exactly one there."
         )
     return found[0]
 
@@ -310,7 +311,7 @@ def labels(path: Path, sizes: Sequence[int]) -> list[list[str]]:
         if not any(field.strip() for field in row):
             raise DataError(f"{path}, line {number}: the line is empty. Every line must name a feature or a cell.")
         if len(row) < width:
-            raise DataError(f"{path}, line {number}: has {len(row)} columns, the first {width}. The file is damaged.")
+            raise DataError(f"{path}, line {number}: has {len(row)} columns, the first {width}. Download it again.")
     return [[r[i] for r in rows] for i in range(width)]
 
 

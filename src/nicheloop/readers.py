@@ -168,7 +168,7 @@ def _checked(raw: RawCounts, path: Path, integer_tolerance: float) -> RawCounts:
     if x.shape != (len(raw.barcodes), len(raw.names)):
         raise DataError(
             f"{path}: {raw.source} is {x.shape[0]} cells x {x.shape[1]} features, but the file names "
-            f"{len(raw.barcodes)} cells and {len(raw.names)} features. The file is damaged or put together wrongly."
+            f"{len(raw.barcodes)} cells and {len(raw.names)} features. The file is damaged: write it again."
         )
     x.sum_duplicates()
     if not np.isfinite(x.data).all():

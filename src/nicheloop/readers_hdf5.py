@@ -82,7 +82,7 @@ def read_10x_h5(path: Path) -> RawCounts:
         if (len(names), len(barcodes)) != (n_features, n_cells):
             raise DataError(
                 f"{path}: the matrix is {n_features} features x {n_cells} cells but lists {len(names)} features and "
-                f"{len(barcodes)} barcodes."
+                f"{len(barcodes)} barcodes. The file is damaged: download or write it again."
             )
         arrays = (group["data"][:].astype(np.float32), group["indices"][:], group["indptr"][:])
         x = csr_matrix(arrays, shape=(n_cells, n_features))
@@ -90,7 +90,8 @@ def read_10x_h5(path: Path) -> RawCounts:
     keep = np.flatnonzero(np.asarray(kinds, dtype=object) == "Gene Expression")
     if len(keep) == 0:
         raise DataError(
-            f"{path}: holds no 'Gene Expression' features (it holds {', '.join(sorted(set(kinds)))}).",
+            f"{path}: holds no 'Gene Expression' features (it holds {', '.join(sorted(set(kinds)))}). Give the matrix "
+            "of gene expression.",
             "no_counts_found",
         )
     if len(keep) < n_features:
@@ -257,7 +258,8 @@ def read_loom(path: Path) -> RawCounts:
             wrong = next((k for k, v in values.items() if len(v) != size), None)
             if wrong is not None:
                 raise DataError(
-                    f"{path}: {what}/{wrong} has {len(values[wrong])} entries, the matrix {size}. The file is damaged."
+                    f"{path}: {what}/{wrong} has {len(values[wrong])} entries, the matrix {size}. The file is "
+                    "damaged: download or write it again."
                 )
         step = max(1, rawcounts.BLOCK_VALUES // max(1, n_cells))
         blocks = [csr_matrix(node[i : i + step, :].astype(np.float32)) for i in range(0, n_genes, step)]

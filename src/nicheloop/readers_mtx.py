@@ -51,7 +51,8 @@ def _picked(path: Path, shape: tuple[int, int], cells_in: int, positions: np.nda
             for axis, (what, size) in enumerate(zip(("row", "column"), shape, strict=True)):
                 if at[axis].min() < 0 or at[axis].max() >= size:
                     raise DataError(
-                        f"{path}: a {what} outside 1 to {size} is named after entry {seen}. The file is damaged."
+                        f"{path}: a {what} outside 1 to {size} is named after entry {seen}. The file is "
+                        "damaged: download it again."
                     )
             seen += len(block)
             cell = lookup[at[cells_in]]

@@ -54,7 +54,7 @@ def _head(path: Path, n: int = 40) -> tuple[list[str], list[list[str]], str, int
             if len(lines) > n:
                 break
     if len(lines) < 2:
-        raise DataError(f"{path}: the table is empty (expected a header and at least one row).", "no_counts_found")
+        raise DataError(f"{path}: the table is empty: give a header and at least one row.", "no_counts_found")
     counts = {s: lines[1].count(s) for s in ("\t", ",", ";", " ")}
     separator = max(counts, key=lambda s: counts[s])
     rows = list(csv.reader(lines, delimiter=separator))
@@ -62,7 +62,10 @@ def _head(path: Path, n: int = 40) -> tuple[list[str], list[list[str]], str, int
     if len(header) == len(body[0]) - 1:  # R leaves out the name of the row names
         header = ["", *header]
     if len(header) != len(body[0]):
-        raise DataError(f"{path}: the header has {len(header)} fields but the first row has {len(body[0])}.")
+        raise DataError(
+            f"{path}: the header has {len(header)} fields but the first row has {len(body[0])}. Write both "
+            "with the same fields (the name of the row names may be left out)."
+        )
     labelled = next((i for i, row in enumerate(body) if not _is_label_row(row)), len(body))
     if labelled in range(1, MAX_LABEL_ROWS + 1) and labelled < len(body):
         return header, body[labelled:], separator, labelled
@@ -147,7 +150,8 @@ def _row(line: str, head: Head, path: Path, missing_is_zero: bool) -> tuple[list
     name = own[0] if own else line[:20]
     if len(fields) != len(columns):
         raise DataError(
-            f"{path}: row '{name}' has {len(fields)} values, the header {len(columns)}. The file is damaged."
+            f"{path}: row '{name}' has {len(fields)} values, the header {len(columns)}. Every row needs as "
+            "many: download or write the file again."
         )
     values = np.empty(len(columns))
     for i, text in enumerate(fields):

@@ -33,7 +33,7 @@ def read_cells_table(path: Path) -> pd.DataFrame:
     with reading(path), inputs.open_text(path) as handle:
         lines = [line for line in handle.read().splitlines() if line.strip()]
         if len(lines) < 2:
-            raise DataError(f"{path}: the table of cells is empty (expected a header and one row per cell).")
+            raise DataError(f"{path}: the table of cells is empty: give a header and one row per cell.")
         separator = "\t" if "\t" in lines[0] else ","
         rows = list(csv.reader(lines, delimiter=separator))
     header = rows[0]
@@ -46,7 +46,7 @@ def read_cells_table(path: Path) -> pd.DataFrame:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
             raise DataError(
-                f"{path}, row {number}: has {len(row)} fields, the header {len(header)}. The file is damaged."
+                f"{path}, row {number}: has {len(row)} fields, the header {len(header)}. Download it again."
             )
     return pd.DataFrame(rows[1:], columns=header, dtype=object)
 
@@ -131,11 +131,18 @@ class Selection:
             joined = table.iloc[np.where(rows >= 0, rows, 0)].reset_index(drop=True)
         for column, value in self._conditions().items():
             if joined is None:
-                raise DataError(f"{place}: the file has no table of cells, so column '{column}' cannot be looked up.")
+                raise DataError(
+                    f"{place}: the file has no table of cells, so column '{column}' cannot be looked up. "
+                    "Correct 'cells' of the data set's layout."
+                )
             chosen &= self._column(joined, column, place) == value
         positions = np.flatnonzero(chosen)
         if not len(positions):
-            raise DataError(f"{place}: no cell is this sample's ({self._asked(joined, cells)}).", "no_cells")
+            raise DataError(
+                f"{place}: no cell is this sample's ({self._asked(joined, cells)}). Correct 'cells' of the data set's "
+                "layout.",
+                "no_cells",
+            )
         return positions, None if joined is None else joined.iloc[positions].reset_index(drop=True)
 
     def _asked(self, table: pd.DataFrame | None, cells: Sequence[str]) -> str:
