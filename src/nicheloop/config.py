@@ -1067,6 +1067,13 @@ class Report(Section):
         why="keeps the file small; stratified, said in the caption",
         ge=100,
     )
+    rare_type_cells: int = option(
+        300,
+        "a type of at most so many cells in the cohort is drawn whole",
+        unit="cells",
+        why="a share of a rare type would be a few dots",
+        ge=0,
+    )
 
 
 class Config(Section):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -48,6 +49,24 @@ QC_COLOURS = {
     "doublet": "#DDCC77",
 }
 TAM_COLOURS = {"m1_like": "#CC6677", "m2_like": "#332288", "mixed": "#AA4499", "low": "#BBBBBB"}
+CSC_COLOURS = {
+    "m_csc": "#882255",
+    "high": "#882255",
+    "other": "#88CCEE",
+    "low": "#88CCEE",
+    "undetermined": "#DDCC77",
+    "not_assessable": "#D5D5D5",
+}
+SUBTYPE_COLOURS = {
+    "TNBC": "#882255",
+    "HER2+": "#DDCC77",
+    "HER2+/ER+": "#999933",
+    "ER+": "#332288",
+    "LumA": "#332288",
+    "LumB": "#88CCEE",
+    "metaplastic": "#EE7733",
+}
+TISSUE_COLOURS = {"primary tumour": "#882255", "normal": "#44AA99", "lymph node": "#DDCC77", "metastasis": "#EE7733"}
 SAMPLE_COLOURS = (
     "#332288",
     "#88CCEE",
@@ -73,31 +92,16 @@ STATUS_MARKS = {
     "no_counts": ("_", "no counts"),
     "too_few_patients": ("+", "too few patients"),
 }
-STYLE: dict[Any, Any] = {
-    "font.size": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#777777",
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.linewidth": 0.7,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.facecolor": "white",
-    "axes.axisbelow": True,
-    "svg.hashsalt": "nicheloop",
-    "svg.fonttype": "path",
-    "text.usetex": False,
-    "text.parse_math": False,
-    "font.family": ["DejaVu Sans"],
-}
+STYLE_FILE = Path(__file__).parent / "templates" / "figures.mplstyle"  # the one style of every figure
 WIDTH, DPI = 9.0, 110
+
+
+@functools.cache
+def style() -> dict[Any, Any]:
+    """Settings of the style file."""
+    import matplotlib
+
+    return dict(matplotlib.rc_params_from_file(STYLE_FILE, use_default_template=False))
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -109,23 +113,31 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update(STYLE)
+            matplotlib.rcParams.update(style())
             return draw(*args, **kwargs)
 
     return inner
 
 
 def render(figure: Figure, kind: str = "png") -> bytes:
-    """Bytes of a figure as ``png`` or ``svg``: no date and no version inside, the same figure gives the same bytes."""
+    """Bytes of a figure as ``png``, ``svg`` or ``pdf``: no date and no version inside, same figure, same bytes."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with matplotlib.rc_context(STYLE):
+    metadata: dict[str, Any] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }[kind]
+    with matplotlib.rc_context(style()):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
-    figure.set_layout_engine("none")  # the layout is solved: a second rendering need not solve it again
+    if figure.get_layout_engine() is not None:
+        figure.set_layout_engine("none")  # the layout is solved: a second rendering need not solve it again
+        for ax in figure.axes:  # the solver's last bits differ from run to run and would name the SVG's clip paths
+            left, bottom, width, height = (round(float(v), 5) for v in ax.get_position().bounds)
+            ax.set_position((left, bottom, width, height))
     return buffer.getvalue()
 
 

@@ -6,11 +6,11 @@ page.  The text is fixed in `nicheloop.report_text`, the figures in `nicheloop.f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nicheloop import __version__, io
+from nicheloop import __version__, io, report_embed
 from nicheloop.provenance import describe
 from nicheloop.report_annotation import annotation_chapter
 from nicheloop.report_cells import composition_chapter, map_chapter, quality_chapter
@@ -108,8 +108,20 @@ def provenance_chapter(d: Data, page: Page, record: dict[str, Any]) -> list[Bloc
     return blocks
 
 
-def render_page(title: str, lead: str, chapters: Sequence[Chapter]) -> str:
-    """HTML of the report; every text is escaped."""
+def render_page(
+    title: str,
+    lead: str,
+    chapters: Sequence[Chapter],
+    payloads: Mapping[str, str] | None = None,
+    *,
+    script: bool = True,
+) -> str:
+    """HTML of the report; every text is escaped, and only the page's own scripts may run.
+
+    `payloads`: id -> packed bytes (`nicheloop.report_embed`); without `script` the page is static.
+    """
+    from importlib.resources import files
+
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -119,8 +131,19 @@ def render_page(title: str, lead: str, chapters: Sequence[Chapter]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    parts = {
+        n: (files("nicheloop") / "templates" / n).read_text("utf-8") for n in ("report.css", "early.js", "report.js")
+    }
+    scripts = {"early": parts["early.js"], "script": parts["report.js"] if script else ""}
     return environment.get_template("report.html.j2").render(
-        title=title, lead=lead, chapters=chapters, version=__version__
+        title=title,
+        lead=lead,
+        chapters=chapters,
+        version=__version__,
+        css=parts["report.css"],
+        policy=report_embed.policy(*(s for s in scripts.values() if s)),
+        payloads=payloads or {},
+        **scripts,
     )
 
 
@@ -145,4 +168,4 @@ def run_report(results: str | Path, out: str | Path, *, options: Options, config
         "Cancer stem cells, macrophages and their cytokine loop in breast-tumour single-cell RNA-seq: per patient, "
         "with uncertainty, and with what could not be assessed."
     )
-    io.write_text(out, render_page(options.title, lead, chapters))
+    io.write_text(out, render_page(options.title, lead, chapters, {**page.payloads, **report_embed.libraries()}))

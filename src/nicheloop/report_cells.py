@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nicheloop import figures_cells
+from nicheloop import figures_cells, report_map
 from nicheloop.report_data import Data, find_figure, thresholds, words_of
+from nicheloop.report_help import help_for
 from nicheloop.report_page import SAMPLES, Block, Page, columns, count, fraction, heading, many, note, text
+
+MAP_COLUMNS = ("cell_id", "sample", "cell_type", "malignancy")
 
 
 def quality_chapter(d: Data, page: Page) -> list[Block]:
@@ -134,32 +137,49 @@ def facts_blocks(d: Data, page: Page) -> list[Block]:
 
 
 def map_chapter(d: Data, page: Page) -> list[Block]:
-    """The map."""
+    """The map: as a picture, and to be explored."""
     cells = d.cells
     if "umap_1" not in cells or not cells["umap_1"].notna().any():
         return [note("There is no map: no cells were embedded.")]
-    cells = cells[cells["umap_1"].notna()]
-    drawn = figures_cells.stratified(cells, "sample", d.config.report.max_map_points, d.config.seed)
+    cells = cells[cells["umap_1"].notna()].reset_index(drop=True)
+    options = d.config.report
+    drawn = report_map.draw(cells, options.max_map_points, d.config.seed, options.rare_type_cells).reset_index(
+        drop=True
+    )
+    whole = len(drawn) == len(cells)
     some = (
-        f"{len(cells):,} cells"
-        if len(drawn) == len(cells)
-        else f"{len(drawn):,} of {len(cells):,} cells, the same share of every sample"
+        f"{len(cells):,} cells, all of them"
+        if whole
+        else f"{len(drawn):,} of {len(cells):,} cells, the same share of every sample and type; types of at most "
+        f"{options.rare_type_cells:,} cells are drawn whole"
     )
     raw = "umap_raw_1" in cells and bool(cells["umap_raw_1"].notna().any())
-    beside = (
-        " Lower row: the same cells without integration." if raw else " A map without integration was not computed."
+    beside = " Right: the same cells without integration." if raw else " A map without integration was not computed."
+    below = " Lower row: the same cells without integration." if raw else " A map without integration was not computed."
+    if page.files:
+        page.embed("map", report_map.payload(d, drawn, len(cells)))
+    why = (
+        "Types should meet across samples; malignant cells should separate by patient, because their copy number "
+        "differs. A map is for orientation: distances and densities on it are not evidence, and no number of this "
+        "report comes from one."
     )
-    return [
-        page.figure(
-            "maps",
-            figures_cells.maps(drawn, d.samples),
-            "Do types meet across samples while malignant cells stay with their patient?",
-            f"n = {some}.{beside} Malignant cells should separate by patient: their copy number differs. A map is for "
-            "orientation; distances and densities on it are not evidence.",
-            f"UMAP of {len(drawn)} cells coloured by sample, by cell type and by malignancy call, "
-            + ("integrated above, not integrated below." if raw else "integrated."),
-        )
-    ]
+    explorer = Block(
+        "explorer",
+        title="Explore the map.",
+        caption=f"n = {some}.{beside}",
+        alt=f"Interactive map of {len(drawn):,} cells; the figure below shows the same cells",
+        help=help_for("map"),
+    )
+    figure = page.figure(
+        "maps",
+        figures_cells.maps(drawn, d.samples),
+        "Do types meet across samples while malignant cells stay with their patient?",
+        f"n = {some}.{below}",
+        f"UMAP of {len(drawn):,} cells of {count(cells['sample'].nunique(), 'sample')} coloured by sample, by cell "
+        "type and by malignancy call, " + ("integrated above, not integrated below." if raw else "integrated."),
+        drawn[[c for c in (*MAP_COLUMNS, *[c for c in drawn if str(c).startswith("umap_")]) if c in drawn]],
+    )
+    return [text(why), *([explorer] if page.files else []), figure]
 
 
 def composition_chapter(d: Data, page: Page) -> list[Block]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from nicheloop import figures, io
+from nicheloop import figures, io, report_embed
+from nicheloop.report_help import help_for
 from nicheloop.report_text import short_words
 
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-ROWS = 30  # rows of a table shown in the page; all of them are in the file it points to
+ROWS = 30  # rows of a table written as HTML; the others are embedded for the table library, up to EMBEDDED
+EMBEDDED = 3000
 LETTERS = 180  # a longer text is cut in the page
 UNCUT = 100_000
 PANELS = 8  # samples per figure of small multiples
@@ -48,8 +51,25 @@ class Block:
     height: int = 0
     columns: list[Column] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
+    order: list[list[str]] = field(default_factory=list)  # value a cell is sorted and saved by; "": its text
     shown: str = ""
     path: str = ""
+    help: str = ""
+    files: list[tuple[str, str, str]] = field(default_factory=list)  # (PNG, address, id of the embedded copy)
+    rest: str = ""  # id of the embedded rows
+    data: Any = None
+
+
+@dataclass
+class Linked:
+    """A sentence that leads to its place in the page."""
+
+    text: str
+    anchor: str = ""
+    label: str = ""
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass
@@ -62,8 +82,7 @@ class Chapter:
     @property
     def anchor(self) -> str:
         """Id of the section."""
-        words = "".join(c if c.isalnum() else " " for c in self.title.lower()).split()
-        return "-".join(words)
+        return anchor_of(self.title)
 
 
 def text(value: str) -> Block:
@@ -81,9 +100,24 @@ def heading(value: str) -> Block:
     return Block("heading", text=value)
 
 
-def bullets(entries: Iterable[str]) -> Block:
+def bullets(entries: Iterable[str | Linked]) -> Block:
     """A list."""
     return Block("bullets", entries=list(entries))
+
+
+def anchor_of(title: str) -> str:
+    """Id of the section with this heading."""
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+def raw(value: Any) -> str:
+    """A number as the machine reads it, for sorting and saving; empty for what is none."""
+    if value is None or value != value or isinstance(value, bool | str):
+        return ""
+    try:
+        return f"{float(value):.9g}"
+    except (TypeError, ValueError):
+        return ""
 
 
 def count(n: float, one: str, many: str | None = None) -> str:
@@ -149,22 +183,52 @@ def columns(spec: str) -> dict[str, tuple[str, Callable[[Any], str] | None]]:
 
 
 class Page:
-    """Collects what a chapter shows and writes figures and full tables beside the page."""
+    """Collects what a chapter shows; writes figures and full tables beside the page and embeds what JavaScript needs.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.captions: dict[str, str] = {}
+    Parameters
+    ----------
+    folder
+        The results folder.
+    files
+        Whether figures and tables are written beside the page; pages of one sample write none.
+    """
 
-    def figure(self, name: str, figure: Figure, title: str, caption: str, alt: str) -> Block:
-        """Embed a figure as PNG; save it as PNG and SVG in ``figures/``."""
+    def __init__(self, folder: Path, *, files: bool = True):
+        self.folder, self.files = folder, files
+        self.payloads: dict[str, str] = {}
+        self.figures: list[tuple[str, str, str]] = []  # name, title, caption
+
+    def embed(self, name: str, data: bytes) -> str:
+        """Keep bytes in the page, compressed; returns the id of the element that holds them."""
+        self.payloads[name] = report_embed.packed(data)
+        return name
+
+    def figure(
+        self, name: str, figure: Figure, title: str, caption: str, alt: str, data: pd.DataFrame | None = None
+    ) -> Block:
+        """Embed a figure as PNG; save it as PNG, SVG and PDF in ``figures/``, its data as CSV.
+
+        `data` are the numbers that are drawn, one row per mark.
+        """
         png = figures.render(figure, "png")
-        svg = figures.render(figure, "svg")
-        for kind, data in (("png", png), ("svg", svg)):
-            with io.atomic(self.folder / "figures" / f"{name}.{kind}") as temporary:
-                temporary.write_bytes(data)
         width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))
         uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-        return Block("figure", name=name, title=title, caption=caption, alt=alt, uri=uri, width=width, height=height)
+        block = Block("figure", name=name, title=title, caption=caption, alt=alt, uri=uri, width=width, height=height)
+        block.help, block.data = help_for(name), data
+        block.files.append(("PNG", "" if not self.files else f"figures/{quote(name)}.png", ""))
+        if not self.files:
+            return block
+        self.figures.append((name, title, caption))
+        made = {"png": png, "svg": figures.render(figure, "svg"), "pdf": figures.render(figure, "pdf")}
+        block.files.append(("SVG", f"figures/{quote(name)}.svg", self.embed(f"svg-{name}", made["svg"])))
+        block.files.append(("PDF", f"figures/{quote(name)}.pdf", ""))
+        if data is not None:
+            made["csv"] = report_embed.csv_bytes(data)
+            block.files.append(("data CSV", f"figures/{quote(name)}.csv", self.embed(f"csv-{name}", made["csv"])))
+        for kind, content in made.items():
+            with io.atomic(self.folder / "figures" / f"{name}.{kind}") as temporary:
+                temporary.write_bytes(content)
+        return block
 
     def table(
         self,
@@ -178,28 +242,32 @@ class Page:
         most: int = ROWS,
         letters: int = LETTERS,
     ) -> Block:
-        """Show the first `most` rows; without `path` the whole table is written to ``tables/``.
+        """Show the first `most` rows, embed the others; without `path` the whole table is written to ``tables/``.
 
         A text longer than `letters` is cut; reasons are shown uncut (`UNCUT`).
 
         `columns`: column -> (heading, formatter); a column with a formatter other than `short_words` is aligned as
         numbers.
         """
-        if not path:
+        if not path and self.files:
             path = f"tables/{name}.tsv"
             with io.atomic(self.folder / path) as temporary:
                 table.to_csv(temporary, sep="\t", index=False, na_rep="NA", float_format="%.6g", lineterminator="\n")
-        rows = []
-        for record in figures.records(table.head(most)[list(columns)]):
-            cells = []
+        rows, order = [], []
+        for record in figures.records(table.head(EMBEDDED)[list(columns)]):
+            cells, values = [], []
             for value, (_, form) in zip(record, columns.values(), strict=True):
                 missing = value is None or value != value or value == ""
                 cells.append("NA" if missing else form(value) if form else figures.short(str(value), letters))
+                values.append("" if missing or form in (None, short_words, str) else raw(value))
             rows.append(cells)
-        shown = (
-            f"{len(rows):,} of {count(len(table), 'row')} shown."
-            if len(table) > len(rows)
-            else f"{count(len(table), 'row')}."
-        )
+            order.append(values)
+        shown = f"{len(rows[:most]):,} of {count(len(table), 'row')} shown." if len(table) > most else ""
+        shown = shown or f"{count(len(table), 'row')}."
         heads = [Column(label, form not in (None, short_words)) for label, form in columns.values()]
-        return Block("table", name=name, title=title, caption=caption, columns=heads, rows=rows, shown=shown, path=path)
+        block = Block("table", name=name, title=title, caption=caption, columns=heads, shown=shown, path=path)
+        block.rows, block.order = rows[:most], order[:most]
+        if len(rows) > most and self.files:
+            rest = {"rows": rows[most:], "order": order[most:], "all": len(table)}
+            block.rest = self.embed(f"rows-{name}", report_embed.json_bytes(rest))
+        return block

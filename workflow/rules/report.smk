@@ -47,6 +47,7 @@ rule report:
         status="<results>/cohort/status.tsv",
         samples="<results>/cohort/samples.tsv",
         per_sample=[path for name in SAMPLE_TABLES for path in per_sample(f"{name}.parquet")],
+        counts=per_sample("counts.h5ad"),
         tables=[f"<results>/cohort/{name}" for name in COHORT_TABLES],
         demo=["<results>/demo/truth_cells.tsv.gz", "<results>/demo/truth_samples.tsv"] if DEMO else [],
     output:
