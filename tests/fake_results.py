@@ -360,7 +360,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
     _write(pd.DataFrame([{
         "chemistry": "10x 3' v3", "gene": g, "status": "ok" if assessable else "one_component", "reason": "", "n_cells": 400,
         "low": 0.2, "high": 4.0, "shape": 3.0, "log_low_se": 0.1, "log_high_se": 0.05, "bic_gain": 120.0,
-        "bic_gain_samples": -8.0 if g == "CD24" else 60.0, "lp_effect": np.nan, "lp_centre": np.nan}
+        "bic_gain_samples": -8.0 if g == "CD24" else 60.0, "lp_effect": np.nan, "lp_effect_se": np.nan, "lp_centre": np.nan}
         for g in ("CD44", "CD24", "ALDH1A3")]), results, "csc_rates")  # fmt: skip
 
     csc, tams, loops, controls = [], [], [], []

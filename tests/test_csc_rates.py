@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -214,3 +216,58 @@ def test_without_covariate_there_is_no_adjusted_probability() -> None:
     assert aldh.ok
     assert states["aldh1a3_prob"].notna().all()
     assert states["aldh1a3_lp_prob"].isna().all()
+
+
+def test_tumours_of_one_state_each_are_told_apart_as_a_whole() -> None:
+    """As cell lines are: some CD44-high/CD24-low, some the reverse, none mixed; one in the middle gets no answer."""
+    rng = np.random.default_rng(8)
+    spread = np.exp(rng.normal(0, 0.3, (12, 2)))
+    kinds = [(5.0, 0.3)] * 6 + [(0.15, 8.0)] * 6
+    tumours = [one_rate(70 + i, *(np.array(k) * s)) for i, (k, s) in enumerate(zip(kinds, spread, strict=True))]
+    middle = one_rate(90, 0.9, 0.3)
+    found = csc_rates.estimate_rates([*tumours, middle], [{}] * 13, options=OPTIONS)
+    assert {found[g].status for g in ("CD44", "CD24")} == {"ok"}
+    assert "one state each" in found["CD44"].reason
+    assert found["CD44"].rates.bic_gain_samples < 0
+    called = [csc.call_cells(t, found, options=OPTIONS) for t in tumours]
+    assert {c[1].status for c in called} == {"ok"}
+    median = [c[0]["m_csc_prob"].median() for c in called]
+    assert min(median[:6]) > 0.99
+    assert max(median[6:]) < 0.01
+    assert csc.call_cells(middle, found, options=OPTIONS)[1].status == "not_bimodal"
+
+
+def test_interval_carries_the_error_of_ambient_rate_and_of_the_effect() -> None:
+    rates = model.Rates(0.2, 4.0, 3.0, effect=0.5, centre=0.0)
+    rng = np.random.default_rng(0)
+    size, covariate = rng.lognormal(0.5, 0.3, 400), rng.normal(3.0, 1.0, 400)
+    draw = {"n_bootstrap": 300, "confidence": 0.95}
+    weights = np.array([0.7, 0.3])
+
+    def width(r: model.Rates, shift: np.ndarray | None) -> float:
+        found = model.bootstrap([r], size, weights, 1, covariate=shift, rng=np.random.default_rng(1), **draw)
+        return found.high - found.low
+
+    known = width(rates, None)
+    assert width(replace(rates, effect_se=0.1), covariate) > 1.2 * known
+    assert width(replace(rates, log_low_se=1.0), None) > 1.1 * known
+
+
+def test_ambient_rate_in_place_of_the_low_one_brings_its_own_error() -> None:
+    sample = simulate(1, rates=(0.2, 3.0, 1.0, 4.0))
+    here = csc_rates.rates_in_sample(sample, KNOWN, options=OPTIONS, ambient={"CD24": 0.9, "CD24 log_se": 0.2})
+    assert here["CD24"].rates.low == pytest.approx(0.9)
+    assert here["CD24"].rates.log_low_se == pytest.approx(0.2)
+    assert here["CD44"].rates.log_low_se == KNOWN["CD44"].rates.log_low_se
+
+
+def test_error_of_the_effect_is_its_spread_over_repeats() -> None:
+    found = []
+    for seed in range(30):
+        t = simulate(300 + seed, n=400, median=20000, lp=0.3)
+        z = t["level_LP_covariate"].to_numpy()
+        x, size = t["umi_ALDH1A3"].to_numpy(), t["n_counts"].to_numpy() / 1e4
+        found.append(model.fit_effect(x, size, np.zeros(400, dtype=int), z, model.Rates(0.1, 4.0, 3.0)))
+    effects, _, errors = np.array(found).T
+    assert np.mean(errors) == pytest.approx(np.std(effects, ddof=1), rel=0.4)
+    assert np.mean(effects) == pytest.approx(0.3, abs=0.03)

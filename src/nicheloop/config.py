@@ -742,6 +742,21 @@ class Csc(Section):
         why="below the root of min_rate_ratio: the two ranges never meet",
         ge=1,
     )
+    pure_share: float = option(
+        0.33,
+        "the same in a cohort of tumours of one state each: share of the way, in the log, to the other rate",
+        unit="fraction",
+        why="thirds: low, between, high",
+        ge=0,
+        lt=0.5,
+    )
+    pure_min_ratio: float = option(
+        8.0,
+        "smallest high to low rate ratio in such a cohort",
+        unit="fold",
+        why="each third is then at least two-fold wide; tumours of one continuum come out closer",
+        gt=1,
+    )
     min_state_cells: int = option(
         20, "fewest cells of each state for its read-outs", unit="cells", why="a mean of few cells is noise", ge=3
     )

@@ -46,6 +46,7 @@ class Assessment:
     weights: Array | None = None
     prob: Array | None = None
     log_lik: Array | None = None
+    shallow: tuple[Array, Array] | None = None  # weights and probability below the eligible depth: not an answer
 
     @property
     def ok(self) -> bool:
@@ -103,7 +104,10 @@ def _assess(
             f"{int(informative.sum())} of {len(cells)} malignant cells are so deep that no {last} count means low "
             f"(P(0 | high) <= {options.informative_zero:g}); {options.min_informative:.0%} needed"
         )
-        return Assessment("not_informative_depth", reason, informative)
+        log_lik = log_lik_of(genes, cells, size, rates)
+        weights, _ = model.fit_weights(log_lik)
+        below = weights, model.posterior(log_lik, weights)[state]
+        return Assessment("not_informative_depth", reason, informative, shallow=below)
     obstacle = _sample_obstacle(genes, rates)
     if obstacle is not None:
         return Assessment(*obstacle, informative)

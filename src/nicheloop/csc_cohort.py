@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nicheloop import csc_loci, her2_pten, io, patients, state_readouts, stats
-from nicheloop.csc_rates import UNIT
+from nicheloop.csc_rates import read_ambient
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,14 +82,6 @@ def pool_readouts(rows: pd.DataFrame, *, confidence: float, alpha: float) -> pd.
     return pd.DataFrame(out)
 
 
-def ambient_rates(path: str | Path, genes: tuple[str, ...]) -> dict[str, float]:
-    """Gene -> counts per 10,000 that ambient RNA alone gives; NaN where the contamination was not estimated."""
-    table = io.read_table(path)
-    table = table[table["gene"].isin(genes)]
-    rate = table["ambient_fraction"].astype(float) * table["contamination_rate"].astype(float) * UNIT
-    return dict(zip(table["gene"], rate, strict=True))
-
-
 def run_csc_cohort(
     csc: list[Path],
     scores: list[Path],
@@ -151,7 +143,7 @@ def run_csc_cohort(
             if primary:
                 found = csc_loci.clone_rows(malignant, summary.get("marker_loci") or {})
                 loci += [{"patient": who["patient"], "sample": sample, **f} for f in found]
-            rates = ambient_rates(ambient[i], ("IL6",))
+            rates = read_ambient(ambient[i], ("IL6",))
             strata.append(
                 {
                     **who,

@@ -145,6 +145,7 @@ class Rates:
     bic_gain_samples: float = float("nan")
     effect: float = float("nan")
     centre: float = float("nan")
+    effect_se: float = float("nan")
 
     def log_lik(self, counts: Array, size: Array) -> Array:
         """(..., 2, cells) log likelihood of the low and the high state."""
@@ -236,8 +237,10 @@ def fit_one_component(counts: Array, size: Array, shape: float, min_shape: float
     return float(np.exp(found.x[0])), float(np.exp(found.x[1])), -float(found.fun) * len(counts)
 
 
-def fit_sample_rates(counts: Array, size: Array, group: NDArray[np.int64], shape: float, min_shape: float) -> float:
-    """Log likelihood of one component with a rate per sample and a common shape."""
+def fit_sample_rates(
+    counts: Array, size: Array, group: NDArray[np.int64], shape: float, min_shape: float
+) -> tuple[float, float]:
+    """Log likelihood and shape of one component with a rate per sample and a common shape."""
     from scipy.optimize import minimize
 
     samples, n = int(group.max()) + 1, len(counts)
@@ -251,7 +254,7 @@ def fit_sample_rates(counts: Array, size: Array, group: NDArray[np.int64], shape
     start = np.log([max(shape, min_shape), *np.clip(rate, RATE_FLOOR, RATE_CEILING)])
     limits = [(np.log(min_shape), np.log(SHAPE_CEILING)), *[(np.log(RATE_FLOOR), np.log(RATE_CEILING))] * samples]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options={"ftol": 1e-12, "gtol": 1e-7})
-    return -float(found.fun) * n
+    return -float(found.fun) * n, float(np.exp(found.x[0]))
 
 
 def fit_rates(
@@ -329,7 +332,7 @@ def fit_rates(
     )  # fmt: skip
     two = min(-2 * loglik2 + (3 + samples) * np.log(n), 2 * float(pooled.fun) * n + 4 * np.log(n))
     gain = (-2 * loglik1 + 2 * np.log(n)) - two
-    own = fit_sample_rates(counts, size, group, shape, min_shape)
+    own, _ = fit_sample_rates(counts, size, group, shape, min_shape)
     gain_samples = (-2 * own + (1 + samples) * np.log(n)) - two
     low, high, r = np.exp(theta[0]), np.exp(theta[0] + theta[1]), np.exp(theta[2])
     return Rates(float(low), float(high), float(r), *errors, bic_gain=float(gain), bic_gain_samples=float(gain_samples))
@@ -379,7 +382,7 @@ def fit_effect(
     covariate: Array,
     rates: Rates,
     ambient: Array | None = None,
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """Log-linear effect of a covariate on the expected rate, with the two rates held and weights free per sample.
 
     Arguments as `fit_rates`; `covariate` (cells,).  Cells are centred on their common mean, so a sample that has more
@@ -387,14 +390,15 @@ def fit_effect(
 
     Returns
     -------
-    The effect per unit of the covariate, and the centre of the covariate at which the rates hold (its mean); both NaN
-    where fewer than two cells have the covariate or it does not vary.
+    The effect per unit of the covariate, the centre of the covariate at which the rates hold (its mean), and the
+    standard error of the effect, weights profiled out; all NaN where fewer than two cells have the covariate or it does
+    not vary.
     """
     from scipy.optimize import minimize
 
     known = np.isfinite(covariate)
     if known.sum() < 2 or np.ptp(covariate[known]) == 0:
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), float("nan")
     order = np.lexsort((covariate[known], counts[known], size[known], group[known]))
     x, s, z = counts[known][order], size[known][order], covariate[known][order]
     sample = group[known][order]
@@ -419,7 +423,15 @@ def fit_effect(
     found = minimize(
         loss, np.zeros(len(limits)), jac=True, method="L-BFGS-B", bounds=limits, options={"ftol": 1e-11, "gtol": 1e-7}
     )
-    return float(found.x[0]), centre
+    step, unit = 1e-4, np.eye(len(limits))
+
+    def column(direction: Array) -> Array:
+        return len(x) * (loss(found.x + step * direction)[1] - loss(found.x - step * direction)[1]) / (2 * step)
+
+    head, diagonal = column(unit[0]), column(np.concatenate([[0.0], np.ones(len(limits) - 1)]))[1:]
+    keep = (diagonal > 1e-8) & (np.abs(found.x[1:]) < LOGIT_LIMIT - 1e-3)
+    information = float(head[0] - (head[1:][keep] ** 2 / diagonal[keep]).sum())
+    return float(found.x[0]), centre, float(1 / np.sqrt(information)) if information > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -440,6 +452,7 @@ def bootstrap(
     n_bootstrap: int,
     confidence: float,
     rng: np.random.Generator,
+    covariate: Array | None = None,
 ) -> Interval:
     """Parametric bootstrap of one weight: rates redrawn from their standard errors, counts simulated, weights refitted.
 
@@ -458,12 +471,16 @@ def bootstrap(
         The weight asked for.
     n_bootstrap, confidence
         Samples, and the level of the interval.
+    covariate
+        (cells,) covariate less its centre, where `size` holds its effect (one gene): the effect is redrawn too.
 
     Returns
     -------
     `Interval`; `zero_limit` comes from the same procedure with the weight set to zero.
     """
-    size = np.sort(size)
+    order = np.argsort(size, kind="stable") if covariate is None else np.lexsort((covariate, size))
+    size = size[order]
+    shift = None if covariate is None else np.nan_to_num(covariate)[order]
 
     def estimates(truth: Array) -> Array:
         drawn = rng.choice(len(truth), size=(n_bootstrap, len(size)), p=truth)
@@ -473,6 +490,9 @@ def bootstrap(
             noise = rng.standard_normal((n_bootstrap, 2)) * [rates.log_low_se, rates.log_high_se]
             low_rate, high_rate = (np.array([rates.low, rates.high]) * np.exp(np.clip(noise, -3, 3))).T[:, :, None]
             mean = np.where(high == 1, high_rate, low_rate) * size
+            if shift is not None and np.isfinite(rates.effect_se):
+                drift = rng.standard_normal((n_bootstrap, 1)) * rates.effect_se
+                mean = mean * np.exp(np.clip(drift * shift, -3, 3))
             counts = rng.poisson(rng.standard_gamma(rates.shape, mean.shape) * (mean / rates.shape)).astype(np.float64)
             parts.append(rates.log_lik(counts, size))
         log_lik = parts[0] if len(parts) == 1 else joint_log_likelihood(*parts)

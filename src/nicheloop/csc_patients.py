@@ -15,6 +15,7 @@ from nicheloop.csc_model import Array
 from nicheloop.csc_rates import (
     GeneRates,
     chemistry_of,
+    covariate_of,
     rates_in_sample,
     rates_of,
     read_ambient,
@@ -120,7 +121,10 @@ def summarise(
         _, weights, adjusted = lp_adjusted(sample, rates)
         if np.isfinite(weights).all():
             fraction = float(weights[1])
-            interval = model.bootstrap([rates["ALDH1A3"].rates], adjusted, weights, 1, **draw)  # type: ignore[list-item,arg-type]
+            found = rates["ALDH1A3"].rates
+            assert found is not None
+            shift = covariate_of(cells) - found.centre
+            interval = model.bootstrap([found], adjusted, weights, 1, covariate=shift, **draw)  # type: ignore[arg-type]
             low = 0.0 if interval.low < 0.5 / n else min(interval.low, fraction)
             out |= {"aldh1a3_lp_fraction": fraction, "aldh1a3_lp_low": low}
             out["aldh1a3_lp_high"] = max(interval.high, fraction)

@@ -127,23 +127,55 @@ def estimate_gene(
     if not now.any():
         reason = f"one state explains {gene} as well in each of {len(keep)} samples: {continuous}"
         return GeneRates("not_bimodal", reason, n)
+    between = ""
     if rates.bic_gain_samples < 0:
-        reason = (
-            f"one state of {gene} with a rate per sample fits better (BIC gain of two states "
-            f"{rates.bic_gain_samples:.3g}): samples differ more than the cells within them; all cells: {continuous}"
-        )
-        return GeneRates("not_bimodal", reason, n)
+        gain, keep = rates.bic_gain_samples, np.ones(len(keep), dtype=bool)
+        cell, part = keep[group], group
+        pure = _pure_cohort(counts, size, group, lowest, gain, {**fit, "floor": floor}, options)
+        if pure is None:
+            reason = (
+                f"one state of {gene} with a rate per sample fits better (BIC gain of two states {gain:.3g}): samples "
+                f"differ more than the cells within them; all cells: {continuous}"
+            )
+            return GeneRates("not_bimodal", reason, n)
+        rates, ratio, used = pure, pure.high / pure.low, n
+        between = "; samples differ more than the cells within them: tumours of one state each, read as a whole"
+        left_out = 0
     if gene == "ALDH1A3":
-        effect, centre = model.fit_effect(
+        effect, centre, error = model.fit_effect(
             counts[cell], size[cell], part, covariate_of(cells)[known][cell], rates, lowest[keep]
         )
-        rates = replace(rates, effect=effect, centre=centre)
+        rates = replace(rates, effect=effect, centre=centre, effect_se=error)
     reason = (
         f"two states, {ratio:.3g}-fold apart, BIC gain {rates.bic_gain:.4g}; {used} cells, {int(keep.sum())} samples"
     )
     if left_out:
         reason += f"; {left_out} samples left out, which one state explains as well"
-    return GeneRates("ok", reason, used, rates)
+    return GeneRates("ok", reason + between, used, rates)
+
+
+def _pure_cohort(
+    counts: Array, size: Array, group: np.ndarray, ambient: Array, gain: float, fit: dict[str, Any], options: Csc
+) -> Rates | None:
+    """Rates where tumours are of one state each: some as a whole low, some high, as cell lines are; None otherwise.
+
+    The shape is that within samples: the spread between samples must not be taken for spread within a state.  `gain`
+    is the (negative) BIC gain of two states over one per sample; it marks the rates as those of a pure cohort.
+    """
+    _, within = model.fit_sample_rates(counts, size, group, fit["shape"], fit["min_shape"])
+    shape = float(np.clip(within, fit["min_shape"], 0.99 * model.SHAPE_CEILING))
+    rates = model.fit_rates(counts, size, group, ambient=ambient, **(fit | {"shape": shape, "min_shape": shape}))
+    if rates.bic_gain < options.min_bic_gain or rates.high < options.pure_min_ratio * rates.low:
+        return None
+    rates = replace(rates, bic_gain_samples=min(rates.bic_gain_samples, gain))
+    seen = set()
+    for i, own in enumerate(ambient):
+        x, s = counts[group == i], size[group == i]
+        here = replace(rates, low=float(rates.low_in(np.array(own))))
+        one = model.one_state(x, s, here, min_shape=fit["min_shape"])
+        reading = _reading(one, here, options)
+        seen.add(("low" if one.rate < here.low else "high") if reading == "beyond" else reading)
+    return rates if {"low", "high"} <= seen else None
 
 
 def _two_state_samples(counts: Array, size: Array, group: np.ndarray, ambient: Array, options: Csc) -> np.ndarray:
@@ -176,13 +208,15 @@ def _fits(counts: Array, size: Array, rates: Rates, ambient: float, options: Csc
 def _reading(one: model.OneState, rates: Rates, options: Csc) -> str:
     """How a sample reads at these rates.
 
-    ``two`` states; or one, purely ``low`` or ``high`` (within `pure_fold` of that rate and still `min_rate_ratio`-fold
-    from the other), ``beyond`` both, ``between``.
+    ``two`` states; or one, purely ``low`` or ``high`` (within `pure_fold` of that rate, in a cohort of pure tumours
+    `pure_share` of the way to the other one, and still `min_rate_ratio`-fold from it), ``beyond`` both, ``between``.
     """
     if one.bic_gain > 0:
         return "two"
+    pure = rates.bic_gain_samples < 0
+    fold = (rates.high / rates.low) ** options.pure_share if pure else options.pure_fold
     for name, rate, other in (("low", rates.low, rates.high), ("high", rates.high, rates.low)):
-        near = rate / options.pure_fold <= one.rate <= rate * options.pure_fold
+        near = rate / fold <= one.rate <= rate * fold
         if near and max(one.rate / other, other / one.rate) >= options.min_rate_ratio:
             return name
     return "between" if rates.low < one.rate < rates.high else "beyond"
@@ -214,6 +248,8 @@ def rates_in_sample(
             continue
         shared, own = found.rates, float((ambient or {}).get(gene, np.nan))
         here = replace(shared, low=float(shared.low_in(np.array(own))))
+        if own > shared.low:  # the low rate is the ambient one, known as well as that
+            here = replace(here, log_low_se=float((ambient or {}).get(f"{gene} log_se", 0.0)))
         if here.high < options.min_rate_ratio * here.low:
             reason = (
                 f"ambient RNA alone gives {own:.3g} UMI per 10,000 of {gene}, the high state {shared.high:.3g}: "
@@ -300,12 +336,23 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     return table.astype({c: float for c in table.columns if c not in ("cell_id", "compartment")})
 
 
-def read_ambient(path: str | Path) -> dict[str, float]:
-    """Gene -> ambient rate (UMI per 10,000): the contamination rate times the gene's share of the ambient pool."""
-    table = io.read_table(path)
-    table = table[table["gene"].isin(GENES)]
+def read_ambient(path: str | Path, genes: tuple[str, ...] = GENES) -> dict[str, float]:
+    """Ambient rates of a sample (UMI per 10,000): the contamination rate times a gene's share of the ambient pool.
+
+    Returns
+    -------
+    gene -> rate (NaN: not estimated), and ``<gene> log_se`` -> standard error of its logarithm, from the interval of
+    the contamination rate.
+    """
+    table, summary = io.read_table(path), io.read_status(path).summary
+    table = table[table["gene"].isin(genes)]
     rate = table["ambient_fraction"].astype(float) * table["contamination_rate"].astype(float) * UNIT
-    return dict(zip(table["gene"], rate, strict=True))
+    out = dict(zip(table["gene"], rate, strict=True))
+    low, high = (float(summary.get(f"contamination_{end}") or np.nan) for end in ("low", "high"))
+    if np.isfinite(low) and np.isfinite(high) and 0 < low <= high:
+        # half the width of a 95 % interval in the log is 1.96 standard errors
+        out |= {f"{g} log_se": float(np.log(high / low) / (2 * 1.96)) for g in table["gene"]}
+    return out
 
 
 def rates_table(found: dict[str, dict[str, GeneRates]]) -> pd.DataFrame:
@@ -320,7 +367,8 @@ def rates_table(found: dict[str, dict[str, GeneRates]]) -> pd.DataFrame:
                 "chemistry": chemistry, "gene": gene, "status": result.status, "reason": result.reason,
                 "n_cells": result.n_cells, "low": r.low, "high": r.high, "shape": r.shape, "log_low_se": r.log_low_se,
                 "log_high_se": r.log_high_se, "bic_gain": r.bic_gain,
-                "bic_gain_samples": r.bic_gain_samples, "lp_effect": r.effect, "lp_centre": r.centre,
+                "bic_gain_samples": r.bic_gain_samples, "lp_effect": r.effect, "lp_effect_se": r.effect_se,
+                "lp_centre": r.centre,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -332,8 +380,8 @@ def rates_of(table: pd.DataFrame, chemistry: str) -> dict[str, GeneRates]:
         rates = None
         if row["status"] == "ok":
             keys = ("low", "high", "shape", "log_low_se", "log_high_se", "bic_gain", "bic_gain_samples")
-            effect, centre = float(row["lp_effect"]), float(row["lp_centre"])
-            rates = Rates(**{k: float(row[k]) for k in keys}, effect=effect, centre=centre)
+            effect = {"effect": "lp_effect", "centre": "lp_centre", "effect_se": "lp_effect_se"}
+            rates = Rates(**{k: float(row[k]) for k in keys}, **{k: float(row[c]) for k, c in effect.items()})
         out[str(row["gene"])] = GeneRates(str(row["status"]), str(row["reason"]), int(row["n_cells"]), rates)
     return out
 

@@ -447,6 +447,7 @@ declare(
            "more than cells within them", "BIC", "not estimated"),
     Column("lp_effect", "float", "log-linear effect of level_LP_covariate on the rate", "log per log1p counts per 10,000",
            "not ALDH1A3, not estimated or level not measurable"),
+    Column("lp_effect_se", "float", "its standard error", "as lp_effect", "as lp_effect", low=0),
     Column("lp_centre", "float", "level_LP_covariate at which the rates hold: mean of the malignant cells",
            "log1p counts per 10,000", "as lp_effect"),
 )  # fmt: skip
