@@ -223,6 +223,17 @@ def test_routine_of_the_workflow_engine_is_left_out_and_trouble_is_not(capfd):
     assert err == "Error in rule qc:\n"
 
 
+def test_on_a_terminal_the_steps_are_one_line(capsys, monkeypatch: pytest.MonkeyPatch):
+    for terminal, expected in ((False, "a\nb\n"), (True, "\r\033[Ka\r\033[Kb\n")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        steps = launch.Steps()
+        for words in "ab":
+            steps.show(words)
+        steps.close()
+        steps.close()
+        assert capsys.readouterr().out == expected
+
+
 def test_the_plan_is_short():
     head = "Job stats:\njob      count\n------  ------\n"
     table = "ingest      3\nqc          3\nembed       1\nall         1\ntotal       8\n"

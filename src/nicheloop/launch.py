@@ -211,11 +211,31 @@ def _cause(log: str) -> str | None:
     )
 
 
+class Steps:
+    """What is done so far: a line each, or on a terminal one that is written over."""
+
+    def __init__(self) -> None:
+        self.over = sys.stdout.isatty()
+        self.open = False
+
+    def show(self, line: str) -> None:
+        print(f"\r\033[K{line}" if self.over else line, end="" if self.over else "\n", flush=True)
+        self.open = self.over
+
+    def close(self) -> None:
+        """End the line, so that something else can be said."""
+        if self.open:
+            print(flush=True)
+        self.open = False
+
+
 def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool, keep: tuple[int, ...] = ()) -> int:
     """Run Snakemake and pass on what it says, with the cause of each failed step.
 
-    With `quiet`: one line per step, and all that is not routine; else everything.
+    With `quiet`: one line per step (on a terminal one line in all, which grows), and all that is not routine; else
+    everything.
     """
+    steps = Steps()
     process = subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", pass_fds=keep
     )
@@ -224,18 +244,22 @@ def _follow(command: Sequence[str], environment: dict[str, str], *, quiet: bool,
     try:
         for line in process.stderr:
             if failed := FAILED.match(line):
+                steps.close()
                 print(_cause(failed[2]) or line.rstrip(), file=sys.stderr, flush=True)
             elif not quiet:
                 print(line, end="", file=sys.stderr, flush=True)
             elif finished := FINISHED.match(line):
                 rule = finished[1]
             elif STEP.match(line):
-                print(f"  {line.rstrip()}: {rule}", flush=True)
+                steps.show(f"  {line.rstrip()}: {rule}")
             elif not ROUTINE.match(line):
+                steps.close()
                 print(line, end="", file=sys.stderr, flush=True)
     except KeyboardInterrupt:  # Snakemake was told as well: let it end its jobs
         process.communicate()
         raise
+    finally:
+        steps.close()
     return process.wait()
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("nicheloop")
 BLOCK = 1 << 16  # what a broken connection can cost
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
-REPORTED = 0.1  # share of a file between two lines of the log
+REPORTED = 0.1  # share of a file between two lines of the log, which are at least so many seconds apart
+QUIET_SECONDS = 10.0
 
 
 class Transient(Exception):
@@ -203,13 +204,13 @@ class Resumable:
             ) as bar:
                 yield bar.update
             return
-        done, said = start, (start / total if total else 0.0)
+        done, said, when = start, (start / total if total else 0.0), time.monotonic()
 
         def update(n: int) -> None:
-            nonlocal done, said
+            nonlocal done, said, when
             done += n
-            if total and done / total >= said + REPORTED:
-                said = done / total
+            if total and done / total >= said + REPORTED and time.monotonic() >= when + QUIET_SECONDS:
+                said, when = done / total, time.monotonic()
                 log.info("%s: %.0f %% of %.1f MB", self.remote.name, 100 * said, total / 1e6)
 
         yield update
