@@ -140,7 +140,7 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, *, cores: int = 8, memory: int = 20000, account: str | None = None) -> Iterator[Slurm]:
+def cluster(folder: Path, *, cores: int = 16, memory: int = 40000, account: str | None = None) -> Iterator[Slurm]:
     """Start a SLURM in `folder` and end its programs afterwards; it believes in more cores than there may be.
 
     With `account` it keeps an accounting database (slurmdbd on a MariaDB of its own) in which only that account may

@@ -128,7 +128,7 @@ def test_the_demo_gives_the_same_bytes_as_a_local_run(cluster: Cluster, tmp_path
     assert len(found) > 8 * 10
     submitted = re.findall(r"has been submitted with SLURM jobid (\d+) \(log: \S*/slurm_logs/(\w+)/", words)
     # Eight samples: three chains each, the ambient steps of four at a time, and six steps of the cohort.
-    kinds = Counter(re.sub("^group_", "", name) for _, name in submitted)
+    kinds = Counter(re.sub("^(group|rule)_", "", name).partition("_")[0] for _, name in submitted)
     assert kinds["read"] == kinds["malignancy"] == kinds["states"] == 8, kinds
     assert sum(kinds.values()) <= 33, kinds
     ended = cluster.slurm.call("sacct", "--allusers", "--allocations", "--noheader", "--format=JobID,State,Account")
