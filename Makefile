@@ -43,7 +43,7 @@ test-faults: $(READY)  ## bad input, kills, full disks; renews docs/reliability.
 	@$(BIN)/python -m pytest -q -m "faults or faults_long" --junitxml=.pytest_cache/faults.xml; code=$$?; \
 	  $(BIN)/python tests/reliability.py .pytest_cache/faults.xml; exit $$code
 
-test-cluster: $(READY)  ## a real SLURM on this machine (apt-get install slurm-wlm munge); renews docs/reliability.md
+test-cluster: $(READY)  ## a real SLURM on this machine (apt-get install slurm-wlm munge slurmdbd mariadb-server); renews docs/reliability.md
 	@$(BIN)/python -m pytest -q -m "cluster or not cluster" tests/cluster --junitxml=.pytest_cache/cluster.xml; code=$$?; \
 	  $(BIN)/python tests/reliability.py .pytest_cache/cluster.xml; exit $$code
 

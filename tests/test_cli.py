@@ -93,6 +93,9 @@ def test_help_needs_no_heavy_import():
         (["qc", "--counts", "x", "--out", "y", "--config", "{bad"], "--config: not valid JSON"),
         (["run1", "x"], "no command 'run1'. Did you mean 'run'?"),
         (["{out}"], "but a file or folder: `nicheloop run {out} --out results`"),
+        (["run", "~nobody_of_this_name/x.h5", "--out", "{out}"], "cannot be used as a path"),
+        (["run", "x" * 5000, "--out", "{out}"], "File name too long"),
+        (["run", "demo", "--out", "~nobody_of_this_name/o"], "cannot be used as a path"),
         (["status", "--results", "{out}", "--samples", "a", "--out", "/dev/null/x"], "/dev/null: "),
     ],
 )

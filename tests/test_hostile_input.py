@@ -368,5 +368,40 @@ def test_any_catalogue_is_taken_or_refused_in_words(values: Any) -> None:
         datasets.check(values, "c.yaml")
 
 
+CELL = st.one_of(
+    st.text(max_size=8), st.sampled_from(["s1", "x.h5", "../x.h5", "https://a.org/x.h5", "NA", "normal", "h5ad"])
+)
+WORDS = st.lists(st.one_of(st.sampled_from([*sheet.KNOWN, "age"]), st.text(max_size=5)), max_size=5)
+HEADER = st.one_of(WORDS, WORDS.map(lambda words: ["sample", "path", *words]))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(HEADER, st.lists(st.lists(CELL, max_size=5), max_size=4), st.sampled_from("\t,;"))
+def test_any_sheet_is_taken_or_refused_in_words(
+    tmp_path: Path, header: list[str], rows: list[list[str]], separator: str
+) -> None:
+    """What is taken has names that are safe in a path and a shell."""
+    (tmp_path / "x.h5").touch()
+    path = tmp_path / "s.tsv"
+    path.write_text("\n".join(separator.join(r) for r in [header, *rows]), encoding="utf-8", errors="replace")
+    try:
+        found = sheet.read_sheet(path)
+    except UserError as err:
+        assert all(line.startswith(str(path)) for line in err.messages)
+    else:
+        assert found and all(sheet.NAME.fullmatch(row["sample"]) for row in found)
+        assert len({row["sample"].lower() for row in found}) == len(found)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300))
+def test_any_bytes_as_a_sheet_are_taken_or_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as err:
+        sheet.read_sheet(path)
+    assert all(line.startswith(str(path)) for line in err.value.messages)
+
+
 def test_gene_names_of_the_tests_are_known() -> None:
     assert IDS.count("\n") == len(GENES) and all(genes.resolve(g) for g in GENES)

@@ -98,6 +98,29 @@ def unreachable(path: Path, reason: str) -> UserError:
     )
 
 
+def absolute(text: str | Path, folder: Path = Path()) -> Path:
+    """Absolute path of what a user wrote, relative to `folder`.
+
+    Raises
+    ------
+    UserError
+        If it is no path: a zero byte, the home of a user who is not there, too long, links in a circle.
+    """
+    path = folder / text
+    try:
+        path = (folder / Path(text).expanduser()).resolve()
+        path.exists()
+    except OSError as err:
+        if err.errno not in (errno.ENAMETOOLONG, errno.ELOOP):  # of the disk: said where the file is read
+            return path
+        reason = os.strerror(err.errno)
+    except (ValueError, RuntimeError) as err:
+        reason = " ".join(str(err).split())
+    else:
+        return path
+    raise UserError(f"{str(text)[:200]!r} cannot be used as a path ({reason.removesuffix('.')}). Correct it.")
+
+
 def bare(path: Path) -> str:
     """File name in lower case without .gz."""
     return path.name.lower().removesuffix(".gz")

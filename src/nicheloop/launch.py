@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nicheloop import datasets, io, recover, sheet, workflow
+from nicheloop import datasets, inputs, io, recover, sheet, workflow
 from nicheloop.config import Config, read_config
 from nicheloop.errors import UserError
 
@@ -57,11 +57,11 @@ def sheet_for(paths: Sequence[str], out: Path) -> str:
     """Value of ``samples`` for these paths; writes ``samples.tsv`` into `out` where the paths are data."""
     if list(paths) in ([], ["demo"]):
         return "demo"
-    sheets = [p for p in paths if is_sheet(Path(p).expanduser())]
+    sheets = [p for p in paths if is_sheet(inputs.absolute(p))]
     if sheets and len(paths) > 1:
         raise UserError(f"{sheets[0]}: a sample sheet stands alone. Add the other samples to it as lines.")
     if sheets:
-        path = Path(sheets[0]).expanduser()
+        path = inputs.absolute(sheets[0])
         sheet.read_sheet(path)
         if YAML.search(str(path.resolve())):
             raise UserError(f"{path}: ': ' or ' #' in the path of a sheet cannot be used by the workflow. Rename it.")
@@ -92,7 +92,7 @@ class Survey:
 
 def survey(rows: Sequence[dict[str, Any]]) -> Survey:
     """Look at the head of every sample's files."""
-    from nicheloop import inputs, readers
+    from nicheloop import readers
 
     seen = Survey()
     for row in rows:
@@ -132,7 +132,7 @@ def _announce(rows: Sequence[dict[str, Any]], *, keep_going: bool) -> None:
 def named(words: Sequence[str], catalogue: str) -> tuple[list[str], list[str]]:
     """Split the words of the command line into data sets of the catalogue and paths; what is there is a path."""
     known = datasets.catalogue(catalogue or None)
-    chosen = [w for w in words if not Path(w).expanduser().exists() and datasets.looks_chosen(w, known)]
+    chosen = [w for w in words if datasets.looks_chosen(w, known) and not inputs.absolute(w).exists()]
     return chosen, [w for w in words if w not in chosen]
 
 
@@ -385,9 +385,9 @@ def run(
     """
     if cores < 1:
         raise UserError(f"--cores {cores}: at least 1 core is needed.")
-    out = out.expanduser().resolve()
+    out = inputs.absolute(out)
     folder = workflow_folder()
-    configfile = Path(config).expanduser().resolve() if config else folder / "config.yaml"
+    configfile = inputs.absolute(config) if config else folder / "config.yaml"
     try:
         settings = read_config(configfile)
         strict = settings.strict

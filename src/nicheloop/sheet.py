@@ -163,7 +163,11 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
         row: dict[str, Any] = {c: _value(line.get(c)) for c in KNOWN}
         row["extra"] = {c: _value(line.get(c)) for c in header if c and c not in KNOWN}
         if row["path"] is not None and not datasets.URL.match(row["path"]):
-            row["path"] = str((path.parent / Path(row["path"]).expanduser()).resolve())
+            try:
+                row["path"] = str(inputs.absolute(row["path"], path.parent))
+            except UserError as err:
+                problems.append(f"{path}, line {number}: {err}")
+                continue
         problems += _problems(f"{path}, line {number}", row, seen, paths)
         row["patient"] = row["patient"] or row["sample"]
         rows.append(row)
@@ -190,11 +194,12 @@ def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
     """
     words = [str(p) for p in paths]
     urls = [w for w in words if datasets.URL.match(w)]
-    found = [Path(w).expanduser() for w in words if not datasets.URL.match(w)]
+    resolved_of = {Path(w): inputs.absolute(w) for w in words if not datasets.URL.match(w)}
+    found = [Path(w) for w in words if not datasets.URL.match(w)]
     problems = [f"{u}: is given twice. One path is one sample." for u in dict.fromkeys(urls) if urls.count(u) > 1]
     given: dict[str, Path] = {}
     for path in found:
-        resolved = path.resolve()
+        resolved = resolved_of[path]
         files = "|".join(input_files(resolved))
         if not inputs.exists(resolved):
             problems.append(f"{path}: no such file or folder. Check the spelling, or give 'demo' alone for the demo.")
@@ -209,7 +214,7 @@ def sheet_from_paths(paths: Iterable[str | Path]) -> list[dict[str, str]]:
     taken: set[str] = set()
     for word in words:
         address = bool(datasets.URL.match(word))
-        path = Path(urlsplit(word).path) if address else Path(word).expanduser().resolve()
+        path = Path(urlsplit(word).path) if address else resolved_of[Path(word)]
         folder, stem = path.parent, _stem(path.name)
         while stem in GENERIC and folder.name:
             folder, stem = folder.parent, folder.name
