@@ -8,7 +8,7 @@ REAL_DATA ?= $(or $(NICHELOOP_REAL_DATA),data/real)
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk
+.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,11 @@ bench-crosstalk: $(READY)  ## the ligand-receptor screen beside liana, squidpy, 
 	@$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --requirement benchmarks/requirements-crosstalk.txt
 	@$(BIN)/python benchmarks/bench_crosstalk.py $(QUICK) --cores $(CORES) --tools benchmarks/.venv/bin/python \
 	  --cellphonedb "$(REAL_DATA)/reference/cellphonedb_v5"
+
+bench-scoring: $(READY)  ## gene-set scores beside decoupler, pyucell and scanpy, 10,000 cells x 20,000 genes x 20 sets
+	@test -x benchmarks/.venv/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python benchmarks/.venv
+	@$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --requirement benchmarks/requirements-scoring.txt
+	@$(BIN)/python benchmarks/bench_scoring.py --cores $(CORES) --tools benchmarks/.venv/bin/python
 
 screenshot:  ## the README's picture from results/report.html (needs chromium)
 	@mkdir -p docs/images && profile=$$(mktemp -d) && chromium --headless --no-sandbox --disable-gpu --no-first-run \

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import sparse, stats
 
 from nicheloop import io, scoring
@@ -135,3 +137,58 @@ def test_columns_must_fit(toy):
     x, genes = toy
     with pytest.raises(ValueError, match="unique genes"):
         scoring.score_sets(x, [*genes[:-1], genes[0]], {}, **SETTINGS)
+
+
+def big(seed: int = 0) -> tuple[sparse.csr_matrix, list[str], dict[str, list[str]]]:
+    """Enough cells for several blocks, and sets of which one is seen in no cell."""
+    rng = np.random.default_rng(seed)
+    genes = [f"G{i:04d}" for i in range(300)]
+    x = sparse.csr_matrix(
+        np.log1p(rng.poisson(rng.lognormal(-1, 1, 300) * rng.lognormal(0, 0.3, (120, 1)))).astype(np.float32)
+    )
+    return x, genes, {"a": genes[:12], "b": genes[5:40:3], "none": ["X1", "X2", "X3"]}
+
+
+NULL = {"n_sets": 50, "n_bins": 8, "min_genes": 3, "min_cells": 5, "seed": 1}
+
+
+@given(seed=st.integers(0, 2**16), threads=st.integers(1, 3), block=st.integers(7, 200))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_scores_and_p_do_not_depend_on_order_blocks_or_threads(seed: int, threads: int, block: int) -> None:
+    x, genes, sets = big()
+    score = {k: v for k, v in NULL.items() if k not in ("n_sets", "seed")}
+    z, p = scoring.score_sets(x, genes, sets, **score), scoring.null_p(x, genes, sets, **NULL)
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.permutation(x.shape[0]), rng.permutation(x.shape[1])
+    y, names = x[rows][:, columns], [genes[i] for i in columns]
+    mixed = {k: [v[i] for i in rng.permutation(len(v))] for k, v in sets.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_BLOCK", block)
+        patch.setattr(scoring, "_COMPILED", 0)  # the compiled loops, against the plain ones above
+        other = scoring.score_sets(y, names, mixed, threads=threads, **score)
+        other_p = scoring.null_p(y, names, mixed, threads=threads, **NULL)
+    np.testing.assert_allclose(other, z.iloc[rows], atol=1e-10)
+    np.testing.assert_array_equal(other_p, p.iloc[rows])
+
+
+def test_null_p_is_the_share_of_drawn_sets() -> None:
+    x, genes, sets = big(1)
+    p = scoring.null_p(x, genes, sets, **NULL)
+    bins = scoring.gene_bins(x, genes, n_bins=8)
+    members = np.arange(12)
+    drawn = scoring.draw_sets(bins, genes, members, n_sets=50, seed=1, name="a")
+    dense = np.round(np.asarray(x.todense(), dtype=float) * 2**32)
+    null = np.where(drawn >= 0, dense[:, drawn], 0).sum(axis=2)
+    expected = (1 + (null >= dense[:, members].sum(axis=1, keepdims=True)).sum(axis=1)) / 51
+    np.testing.assert_allclose(p["a"], expected)
+    assert p["none"].isna().all()
+    assert np.isnan(scoring.null_p(x[:3], genes, sets, **NULL).to_numpy()).all()
+
+
+def test_p_of_a_random_set_is_uniform() -> None:
+    rng = np.random.default_rng(2)
+    x, genes, _ = big(3)
+    sets = {f"s{i}": [genes[j] for j in rng.choice(300, 10, replace=False)] for i in range(60)}
+    p = scoring.null_p(x, genes, sets, **(NULL | {"n_sets": 99})).to_numpy()[0]
+    assert 0.3 < np.nanmean(p) < 0.7
+    assert np.nanmean(p <= 0.05) < 0.2

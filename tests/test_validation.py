@@ -241,3 +241,22 @@ def test_the_subset_makes_a_page(subset: Result, tmp_path: Path):
         assert harness.show(claim.text) in text
     assert str(tmp_path) not in text
     assert "Demo: doublets" in text
+
+
+def test_sections_on_csc_and_macrophages_in_small(tmp_path: Path):
+    """A corner of both grids; figures and limits are those of the page, on fewer tumours."""
+    from benchmarks.validation import csc, tam
+
+    found = csc.run(full=False, work=tmp_path, seed=1, quick=True)
+    claims = {c.text: c for c in found.claims}
+    for text in ("Coverage of the 95 % interval", "Of five rules ours has the smallest worst-case RMSE", "Below the eligible depth",
+                 "A reference without CD24"):  # fmt: skip
+        assert next(c for t, c in claims.items() if t.startswith(text)).holds, text
+    assert any(t.startswith("Downsampling to 50 %") for t in claims)
+    assert {r["truth"] for r in found.figures["grid"]} == {"5 %, independent", "10 %, associated"}
+    macrophages = tam.run(full=False, work=tmp_path, seed=1, quick=True)
+    assert next(c for c in macrophages.claims if c.text.startswith("Class macro-F1")).holds
+    assert macrophages.figures["null_rho"]["n"] == 10
+    for section in (found, macrophages):
+        stored = harness.entry(section, seed=1, full=False)
+        assert "macro-F1" in str(stored) or "coverage" in str(stored)

@@ -102,6 +102,55 @@ def count(ligand: Any, receptor: Any, rows: Any, observed: Any, lanes: int, mult
         hits[r] += n
 
 
+def gene_sums(indptr: Any, indices: Any, data: Any, total: Any, seen: Any) -> None:
+    """Add to total and seen (genes,) the values and the number of positive values of some rows."""
+    for k in range(indptr[0], indptr[-1]):
+        value = np.float64(data[k])
+        total[indices[k]] += value
+        if value > 0:
+            seen[indices[k]] += 1
+
+
+def bin_moments(
+    indptr: Any, indices: Any, data: Any, bins: Any, start: Any, pair: Any, first: Any, second: Any, own: Any, own2: Any
+) -> None:
+    """Sums and sums of squares of each row by bin, and by (set, bin) pair; gene g has pair[start[g]:start[g + 1]]."""
+    for row in range(indptr.size - 1):
+        for k in range(indptr[row], indptr[row + 1]):
+            gene = indices[k]
+            b = bins[gene]
+            if b >= 0:
+                value = np.float64(data[k])
+                square = value * value
+                first[row, b] += value
+                second[row, b] += square
+                for j in range(start[gene], start[gene + 1]):
+                    own[row, pair[j]] += value
+                    own2[row, pair[j]] += square
+
+
+def tail_counts(
+    indptr: Any, indices: Any, data: Any, scale: float, member: Any, start: Any, draw: Any, total: Any, hits: Any
+) -> None:
+    """Count in hits (rows,) the drawn sets whose sum reaches the set's own; gene g is in draw[start[g]:start[g + 1]].
+
+    Sums are of whole numbers, value times `scale`, so they do not depend on the order of the genes.
+    """
+    for row in range(indptr.size - 1):
+        total[:] = 0
+        observed = 0
+        for k in range(indptr[row], indptr[row + 1]):
+            gene = indices[k]
+            value = np.int64(np.rint(np.float64(data[k]) * scale))
+            observed += value * member[gene]
+            for j in range(start[gene], start[gene + 1]):
+                total[draw[j]] += value
+        n = 0
+        for i in range(total.size):
+            n += total[i] >= observed
+        hits[row] = n
+
+
 def cache_folder() -> Path:
     """Folder of the compiled kernels where NUMBA_CACHE_DIR is not set: ``$XDG_CACHE_HOME/nicheloop/numba``."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -8,7 +8,8 @@ variance have closed forms, so a score has no seed, no sampling noise, and does 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +20,49 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _SIGNIFICANT = 10  # digits of a mean that count when genes are ranked: sums in another cell order differ beyond them
-_BLOCK = 8192  # cells per block: bounds memory, not the result
+_BLOCK = 2048  # cells per block: bounds memory, not the result
+_COMPILED = 2_000_000  # non-zeros from which compiled loops repay their start; the numbers are the same
+_WHOLE = float(2**32)  # sums of drawn sets are of whole numbers in this unit, so that the order of genes cannot matter
 
 
-def gene_bins(x: csr_matrix, genes: Sequence[str], *, n_bins: int, n_detection: int = 2) -> NDArray[np.int64]:
+def _blocks(x: csr_matrix) -> list[tuple[int, int]]:
+    return [(i, min(i + _BLOCK, x.shape[0])) for i in range(0, x.shape[0], _BLOCK)]
+
+
+def _each(work: Callable[[int, int], None], blocks: Sequence[tuple[int, int]], threads: int) -> None:
+    """Call `work` on every block; compiled loops run side by side, and each block has its own output."""
+    if threads < 2 or len(blocks) < 2:
+        for block in blocks:
+            work(*block)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, *block) for block in blocks]:
+            done.result()
+
+
+def _gene_sums(x: csr_matrix, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(genes,) summed values and cells with the gene; the sum is taken block by block, whatever the threads."""
+    if x.nnz < _COMPILED:
+        detected = np.bincount(x.indices[x.data > 0], minlength=x.shape[1])
+        total = np.bincount(x.indices, weights=x.data.astype(np.float64), minlength=x.shape[1])
+        return np.asarray(total, dtype=np.float64), np.asarray(detected, dtype=np.int64)
+    from nicheloop import kernels
+
+    blocks, kernel = _blocks(x), kernels.compiled(kernels.gene_sums)
+    sums = np.zeros((len(blocks), x.shape[1]))
+    seen = np.zeros((len(blocks), x.shape[1]), dtype=np.int64)
+
+    def work(start: int, stop: int) -> None:
+        i = start // _BLOCK
+        kernel(x.indptr[start : stop + 1], x.indices, x.data, sums[i], seen[i])
+
+    _each(work, blocks, threads)
+    return sums.sum(axis=0), seen.sum(axis=0)
+
+
+def gene_bins(
+    x: csr_matrix, genes: Sequence[str], *, n_bins: int, n_detection: int = 2, threads: int = 1
+) -> NDArray[np.int64]:
     """Assign genes to bins of like mean and like detection.
 
     Parameters
@@ -35,6 +75,8 @@ def gene_bins(x: csr_matrix, genes: Sequence[str], *, n_bins: int, n_detection: 
         Bins of equal size by rank of the mean, over the genes seen in at least one cell.
     n_detection
         Bins of equal size by rank of the number of cells with the gene, within each bin of the mean.
+    threads
+        Threads for large matrices; the bins do not depend on it.
 
     Returns
     -------
@@ -42,8 +84,7 @@ def gene_bins(x: csr_matrix, genes: Sequence[str], *, n_bins: int, n_detection: 
     """
     names = np.asarray(genes, dtype=object).astype(str)
     n_cells = max(x.shape[0], 1)
-    detected = np.bincount(x.indices[x.data > 0], minlength=x.shape[1])
-    total = np.bincount(x.indices, weights=x.data.astype(np.float64), minlength=x.shape[1])
+    total, detected = _gene_sums(x, threads)
     # Rounding to significant digits: a mean must not depend on the order in which cells were added up.
     with np.errstate(divide="ignore"):
         exponent = np.where(total > 0, np.floor(np.log10(np.where(total > 0, total, 1.0))), 0.0)
@@ -125,7 +166,12 @@ def set_means(x: csr_matrix, draws: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def matched_null(
-    x: csr_matrix, bins: NDArray[np.int64], members: Sequence[NDArray[np.int64]], *, min_pool: int = 10
+    x: csr_matrix,
+    bins: NDArray[np.int64],
+    members: Sequence[NDArray[np.int64]],
+    *,
+    min_pool: int = 10,
+    threads: int = 1,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Observed mean, null mean and null standard deviation of each set in each cell.
 
@@ -143,6 +189,8 @@ def matched_null(
         Per set, the column indices of its genes; sets must not be empty.
     min_pool
         Fewest genes left in a bin for the set's own genes to be excluded.
+    threads
+        Threads for large matrices; the numbers do not depend on it.
 
     Returns
     -------
@@ -178,8 +226,24 @@ def matched_null(
 
     observed = np.zeros((x.shape[0], n_sets))
     mean, sd = np.zeros_like(observed), np.zeros_like(observed)
-    for start in range(0, x.shape[0], _BLOCK):
-        block = x[start : start + _BLOCK]
+    pairs_of = csr(
+        (np.ones(len(row), dtype=np.int64), (genes[row], np.concatenate(columns))), shape=(x.shape[1], len(pairs))
+    )
+    start, pair = pairs_of.indptr.astype(np.int64), pairs_of.indices.astype(np.int64)
+
+    def compiled(here: slice) -> tuple[NDArray[np.float64], ...]:
+        from nicheloop import kernels
+
+        size = here.stop - here.start
+        first, second = np.zeros((size, n_bins)), np.zeros((size, n_bins))
+        own, own2 = np.zeros((size, len(pairs))), np.zeros((size, len(pairs)))
+        kernels.compiled(kernels.bin_moments)(
+            x.indptr[here.start : here.stop + 1], x.indices, x.data, bins, start, pair, first, second, own, own2
+        )
+        return first, second, own, own2
+
+    def plain(here: slice) -> tuple[Any, ...]:
+        block = x[here]
         cell = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         binned = bins[block.indices]
         keep = binned >= 0
@@ -191,13 +255,18 @@ def matched_null(
         in_sets = block[:, genes].astype(np.float64)
         own = (in_sets @ indicator).toarray()
         in_sets.data = in_sets.data**2
-        own2 = (in_sets @ indicator).toarray()
+        return first, second, own, (in_sets @ indicator).toarray()
+
+    def work(begin: int, stop: int) -> None:
+        here = slice(begin, stop)
+        first, second, own, own2 = (compiled if x.nnz >= _COMPILED else plain)(here)
         mu = (first[:, of_bin] - exclude * own) / pool
         s2 = np.maximum((second[:, of_bin] - exclude * own2) / pool - mu**2, 0.0)
-        here = slice(start, start + _BLOCK)
         observed[here] = own @ gather / n
         mean[here] = mu @ gather_n / n
         sd[here] = np.sqrt(s2 @ gather_n) / n
+
+    _each(work, _blocks(x), threads)
     return observed, mean, sd
 
 
@@ -245,6 +314,7 @@ def score_sets(
     min_genes: int,
     min_cells: int,
     n_detection: int = 2,
+    threads: int = 1,
 ) -> pd.DataFrame:
     """Score gene sets in every cell against random sets of like expression and detection.
 
@@ -263,6 +333,8 @@ def score_sets(
         A set with fewer genes in the matrix is not measurable.
     min_cells
         With fewer cells nothing is measurable: there is no mean to match on.
+    threads
+        Threads for large matrices; the numbers do not depend on it.
 
     Returns
     -------
@@ -290,10 +362,91 @@ def score_sets(
         if usable:
             names = list(sets)
             members = [np.array([lookup[g] for g in present[names[k]]], dtype=np.int64) for k in usable]
-            bins = gene_bins(x, genes, n_bins=n_bins, n_detection=n_detection)
-            observed, mean, sd = matched_null(x, bins, members)
+            bins = gene_bins(x, genes, n_bins=n_bins, n_detection=n_detection, threads=threads)
+            observed, mean, sd = matched_null(x, bins, members, threads=threads)
             # Rounding leaves a variance of about 1e-16 where there is none.
             spread = sd > 1e-9
             out[:, usable] = np.where(spread, (observed - mean) / np.where(spread, sd, 1.0), np.nan)
+    columns: Any = list(sets)
+    return pd.DataFrame(out, columns=columns)
+
+
+def null_p(
+    x: csr_matrix,
+    genes: Sequence[str],
+    sets: Mapping[str, Sequence[str]],
+    *,
+    n_sets: int,
+    n_bins: int,
+    min_genes: int,
+    min_cells: int,
+    seed: int,
+    n_detection: int = 2,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Empirical p of every set in every cell: random sets of like expression and detection whose mean reaches its own.
+
+    Parameters
+    ----------
+    n_sets, seed
+        Random sets per gene set, drawn once for all cells; the draws belong to seed and set name.
+    x, genes, sets, n_bins, n_detection, min_genes, min_cells, threads
+        As in `score_sets`.
+
+    Returns
+    -------
+    DataFrame (cells, sets): (b + 1) / (n_sets + 1), one-sided; NaN where `score_sets` has no score.
+
+    Notes
+    -----
+    The tail of `score_sets`' null without a normal law.  It says of one cell whether these genes stand out among genes
+    like them; genes of a set move together, so it is no test of a hypothesis about cells.  Means are compared in whole
+    multiples of 2**-32, which makes the counts independent of the order of genes, cells, blocks and threads.
+    """
+    import pandas as pd
+    from scipy.sparse import csr_matrix as csr
+
+    from nicheloop import kernels
+
+    x = csr(x)
+    scored = score_sets(
+        x,
+        genes,
+        sets,
+        n_bins=n_bins,
+        min_genes=min_genes,
+        min_cells=min_cells,
+        n_detection=n_detection,
+        threads=threads,
+    )
+    out = np.full((x.shape[0], len(sets)), np.nan)
+    if x.shape[0] >= max(min_cells, 1):
+        lookup = {g: i for i, g in enumerate(genes)}
+        present = resolve_sets(sets, genes)
+        bins = gene_bins(x, genes, n_bins=n_bins, n_detection=n_detection, threads=threads)
+        kernel = kernels.compiled(kernels.tail_counts)
+        for k, name in enumerate(sets):
+            if len(present[name]) < max(min_genes, 1):
+                continue
+            members = np.array([lookup[g] for g in present[name]], dtype=np.int64)
+            drawn = draw_sets(bins, genes, members, n_sets=n_sets, seed=seed, name=name)
+            column, number = drawn.ravel(), np.repeat(np.arange(n_sets, dtype=np.int64), drawn.shape[1])
+            column, number = column[column >= 0], number[column >= 0]
+            order = np.argsort(column, kind="stable")
+            start = np.searchsorted(column[order], np.arange(x.shape[1] + 1)).astype(np.int64)
+            member = np.zeros(x.shape[1], dtype=np.int64)
+            member[members] = 1
+            hits, draws = np.zeros(x.shape[0], dtype=np.int64), number[order]
+
+            def work(
+                begin: int, stop: int, member: Any = member, start: Any = start, draws: Any = draws, hits: Any = hits
+            ) -> None:
+                rows = x.indptr[begin : stop + 1]
+                total = np.zeros(n_sets, dtype=np.int64)
+                kernel(rows, x.indices, x.data, _WHOLE, member, start, draws, total, hits[begin:stop])
+
+            _each(work, _blocks(x), threads)
+            out[:, k] = (hits + 1) / (n_sets + 1)
+    out[scored.isna().to_numpy()] = np.nan
     columns: Any = list(sets)
     return pd.DataFrame(out, columns=columns)
