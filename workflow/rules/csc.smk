@@ -112,7 +112,7 @@ rule csc_nulls:
         "../../environment.yml"
     resources:
         mem_mb=memory(per_input_mb=8),
-        runtime=60,
+        runtime=minutes(60),
     params:
         code=code_digest("csc_nulls"),
         config=sections("csc", "scoring"),
@@ -154,7 +154,7 @@ rule csc_cohort:
         "../../environment.yml"
     resources:
         mem_mb=memory(),
-        runtime=30,
+        runtime=minutes(30),
     params:
         code=code_digest("csc_cohort"),
         config=sections("csc"),

@@ -38,7 +38,7 @@ rule facts:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1500,
+        mem_mb=memory(0, 1500),
         runtime=minutes(30),
     params:
         code=code_digest("facts"),

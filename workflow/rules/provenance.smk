@@ -15,7 +15,7 @@ rule provenance:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(0, 1000),
         runtime=minutes(60),
     params:
         code=code_digest("provenance"),

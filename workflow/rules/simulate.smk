@@ -15,7 +15,7 @@ rule simulate:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(0, 2000),
         runtime=minutes(30),
     params:
         code=code_digest("simulate"),
