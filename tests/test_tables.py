@@ -101,3 +101,54 @@ def test_tsv_round_trip_keeps_na_and_words(tmp_path: Path):
     back = io.read_table(tmp_path / "c.tsv")
     assert back.loc[0, "sample"] == "NA12"
     assert np.isnan(back.loc[0, "fraction"])
+
+
+def pandera_schema(name: str, columns: list[str]):
+    """The contract in pandera's words: the oracle of `tables.breaches`."""
+    import pandera.pandas as pa
+
+    checks = {}
+    for column_name in columns:
+        column = tables.column_of(name, column_name)
+        rules = [pa.Check.isin(column.allowed)] if column.allowed else []
+        rules += [pa.Check.ge(column.low)] if column.low is not None else []
+        rules += [pa.Check.le(column.high)] if column.high is not None else []
+        checks[column_name] = pa.Column(tables.DTYPES[column.kind], checks=rules, nullable=bool(column.na))
+    return pa.DataFrameSchema(checks, unique=list(tables.CONTRACTS[name].key), strict=True)
+
+
+@pytest.mark.parametrize("name", ["qc", "cell_types", "malignancy", "axes", "composition", "loop"])
+def test_same_verdict_as_pandera_on_random_tables(name: str):
+    import pandera.errors
+
+    rng = np.random.default_rng(len(name))
+    verdicts = []
+    for turn in range(40):
+        n = int(rng.integers(0, 5))
+        table = tables.empty(name).reindex(range(n))
+        for column in tables.CONTRACTS[name].columns:
+            if column.pattern:
+                continue
+            low, high = column.low or 0.0, column.high if column.high is not None else (column.low or 0.0) + 3
+            values: list[object] = {
+                "str": [str(rng.choice(column.allowed)) if column.allowed else f"v{rng.integers(10**6)}" for _ in range(n)],
+                "bool": [bool(b) for b in rng.integers(0, 2, n)],
+                "int": [int(v) for v in rng.integers(np.ceil(low), max(np.floor(high), np.ceil(low)) + 1, n)],
+                "float": [float(v) for v in rng.uniform(low, high, n)],
+            }[column.kind]
+            table[column.name] = pd.Series(values, dtype=tables.DTYPES[column.kind])
+        if n and turn % 2:  # break something, or perhaps not
+            column = tables.CONTRACTS[name].columns[int(rng.integers(len(tables.CONTRACTS[name].columns)))]
+            if not column.pattern:
+                bad = {"str": "whim", "bool": pd.NA, "int": -10**6, "float": 1e9}[column.kind]
+                table.loc[table.index[0], column.name] = pd.NA if rng.random() < 0.3 else bad
+        if n > 1 and turn % 5 == 0:
+            table = pd.concat([table, table.iloc[:1]], ignore_index=True)
+        try:
+            pandera_schema(name, list(table.columns)).validate(table, lazy=True)
+            said = True
+        except pandera.errors.SchemaErrors:
+            said = False
+        assert (tables.breaches(table, name) == []) == said
+        verdicts.append(said)
+    assert len(set(verdicts)) == 2, "the tables must hold both kinds"

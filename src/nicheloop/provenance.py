@@ -31,7 +31,6 @@ PACKAGES = (
     "numba",
     "numpy",
     "pandas",
-    "pandera",
     "pyarrow",
     "pydantic",
     "pydeseq2",
