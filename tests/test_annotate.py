@@ -289,7 +289,7 @@ def test_a_shallow_tumour_beats_majority_vote_in_clusters_of_any_resolution(n, u
     )
     graph = graph.maximum(graph.T)
     for resolution in (0.5, 1.0, 2.0, 4.0):
-        labels = embed.leiden(graph, resolution, [0], method="leidenalg", n_iterations=2).labels
+        labels = embed.leiden(graph, [resolution], [0], method="leidenalg", n_iterations=2)[resolution].labels
         majority = [pd.Series(best[labels == c]).mode()[0] for c in range(labels.max() + 1)]
         assert ours > score(np.array(majority)[labels])
 

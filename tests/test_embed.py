@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from helpers import write_counts
-from nicheloop import embed, io, moments, neighbors, qc
+from nicheloop import embed, io, layout, moments, neighbors, qc
 from nicheloop.config import Embed, Qc
 
 KEEP_ALL = Qc(min_cells_doublets=10**6, min_counts_floor=0, min_counts_cap=0, min_genes_floor=0, min_genes_cap=0)
@@ -222,11 +222,11 @@ def test_leiden_finds_planted_groups_and_repeats(method):
     kind = np.arange(240) % 4
     x = rng.normal(0, 6, (4, 6))[kind] + rng.normal(0, 1, (240, 6))
     graph = neighbors.fuzzy_graph(*neighbors.nearest(x, 10))
-    found = embed.leiden(graph, 0.3, [1, 2, 3], method=method, n_iterations=4)
-    again = embed.leiden(graph, 0.3, [1, 2, 3], method=method, n_iterations=4)
+    found = embed.leiden(graph, [0.3], [1, 2, 3], method=method, n_iterations=4)[0.3]
+    again = embed.leiden(graph, [0.3], [1, 2, 3], method=method, n_iterations=4)[0.3]
     np.testing.assert_array_equal(found.labels, again.labels)
     assert adjusted_rand_score(found.labels, kind) > 0.95 and found.stability > 0.95
-    fine = embed.leiden(graph, 4.0, [1, 2], method=method, n_iterations=4)
+    fine = embed.leiden(graph, [4.0], [1, 2], method=method, n_iterations=4)[4.0]
     assert fine.n_clusters > found.n_clusters
 
 
@@ -246,11 +246,41 @@ def test_map_keeps_neighbours_together_and_repeats():
     kind = np.arange(300) % 5
     x = rng.normal(0, 5, (5, 8))[kind] + rng.normal(0, 1, (300, 8))
     graph = neighbors.fuzzy_graph(*neighbors.nearest(x, 15))
-    y = embed.umap(graph, x, min_dist=0.4, n_epochs=200, seed=0)
+    y = layout.umap(graph, x, min_dist=0.4, n_epochs=200, seed=0)
     near, _ = neighbors.nearest(y, 11)
     assert (kind[near[:, 1:]] == kind[:, None]).mean() > 0.95
-    np.testing.assert_array_equal(y, embed.umap(graph, x, min_dist=0.4, n_epochs=200, seed=0))
-    assert not np.array_equal(y, embed.umap(graph, x, min_dist=0.4, n_epochs=200, seed=1))
+    np.testing.assert_array_equal(y, layout.umap(graph, x, min_dist=0.4, n_epochs=200, seed=0))
+    assert not np.array_equal(y, layout.umap(graph, x, min_dist=0.4, n_epochs=200, seed=1))
+
+
+def test_map_is_as_faithful_as_umap_learns():
+    umap_ = pytest.importorskip("umap.umap_")
+    from sklearn.manifold import trustworthiness
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 3, (8, 12))[np.arange(600) % 8] + rng.normal(0, 1, (600, 12)) * np.linspace(2, 0.3, 12)
+    graph = neighbors.fuzzy_graph(*neighbors.nearest(x, 15))
+    a, b = layout.curve(0.4)
+    np.testing.assert_allclose((a, b), umap_.find_ab_params(1.0, 0.4), rtol=1e-6)
+    ours, theirs = [], []
+    for seed in range(3):
+        ours.append(layout.umap(graph, x, min_dist=0.4, n_epochs=200, seed=seed))
+        theirs.append(
+            umap_.simplicial_set_embedding(
+                x.astype(np.float32), graph.tocoo(), 2, 1.0, a, b, 1.0, 5, 200, x[:, :2].astype(np.float32),
+                np.random.RandomState(seed), "euclidean", {}, False, {}, False,
+            )[0]
+        )  # fmt: skip
+    kept = [np.mean([trustworthiness(x, y, n_neighbors=15) for y in maps]) for maps in (ours, theirs)]
+    assert kept[0] > kept[1] - 0.01
+    size = [np.mean([np.ptp(y, axis=0) for y in maps]) for maps in (ours, theirs)]
+    assert 0.8 < size[0] / size[1] < 1.25
+
+
+def test_one_cluster_of_cells_at_one_place_has_a_map():
+    x = np.zeros((40, 3))
+    y = layout.umap(neighbors.fuzzy_graph(*neighbors.nearest(x, 10)), x, min_dist=0.4, n_epochs=50, seed=0)
+    assert np.isfinite(y).all()
 
 
 # ------------------------------------------------------------------------------------------------------------- stage
@@ -285,8 +315,10 @@ def test_run_does_not_depend_on_the_order_of_samples(tmp_path):
     assert clusters2.set_index("cell_id").loc[clusters["cell_id"]].reset_index().equals(clusters)
 
 
-def test_same_bytes_with_one_and_many_threads(tmp_path):
+def test_same_bytes_with_one_and_many_threads(tmp_path, monkeypatch):
     import faiss
+
+    monkeypatch.setattr(embed, "WORTH_A_PROCESS", 0)  # repeats of leiden in processes of their own
     from threadpoolctl import threadpool_limits
 
     counts, filtered, hvg = prepare(tmp_path, cohort([120, 90]))
@@ -295,7 +327,7 @@ def test_same_bytes_with_one_and_many_threads(tmp_path):
         out = [tmp_path / f"{threads}.{name}.parquet" for name in ("embedding", "clusters")]
         with threadpool_limits(threads):
             faiss.omp_set_num_threads(threads)
-            embed.run_embed(counts, filtered, hvg, *out, options=OPTIONS, seed=3)
+            embed.run_embed(counts, filtered, hvg, *out, options=OPTIONS, seed=3, threads=threads)
             assert faiss.omp_get_max_threads() == threads  # left as it was found
         written.append([p.read_bytes() for p in out])
     faiss.omp_set_num_threads(before)

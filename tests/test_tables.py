@@ -131,7 +131,9 @@ def test_same_verdict_as_pandera_on_random_tables(name: str):
                 continue
             low, high = column.low or 0.0, column.high if column.high is not None else (column.low or 0.0) + 3
             values: list[object] = {
-                "str": [str(rng.choice(column.allowed)) if column.allowed else f"v{rng.integers(10**6)}" for _ in range(n)],
+                "str": [
+                    str(rng.choice(column.allowed)) if column.allowed else f"v{rng.integers(10**6)}" for _ in range(n)
+                ],
                 "bool": [bool(b) for b in rng.integers(0, 2, n)],
                 "int": [int(v) for v in rng.integers(np.ceil(low), max(np.floor(high), np.ceil(low)) + 1, n)],
                 "float": [float(v) for v in rng.uniform(low, high, n)],
@@ -140,7 +142,7 @@ def test_same_verdict_as_pandera_on_random_tables(name: str):
         if n and turn % 2:  # break something, or perhaps not
             column = tables.CONTRACTS[name].columns[int(rng.integers(len(tables.CONTRACTS[name].columns)))]
             if not column.pattern:
-                bad = {"str": "whim", "bool": pd.NA, "int": -10**6, "float": 1e9}[column.kind]
+                bad = {"str": "whim", "bool": pd.NA, "int": -(10**6), "float": 1e9}[column.kind]
                 table.loc[table.index[0], column.name] = pd.NA if rng.random() < 0.3 else bad
         if n > 1 and turn % 5 == 0:
             table = pd.concat([table, table.iloc[:1]], ignore_index=True)

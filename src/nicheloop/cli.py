@@ -54,7 +54,7 @@ STAGES = (
     Stage("moments", "moments.run_moments", "mean and variance of every gene", {**COUNTS, "qc": "qc.parquet of the sample"}),
     Stage("hvg", "embed.run_hvg", "variable genes over samples", {}, _lists("moments"), {"options": "embed"}),
     Stage("embed", "embed.run_embed", "components, integration, neighbours, clusters and map", {"hvg": "cohort/hvg.parquet"},
-          _lists("counts", "qc"), {"options": "embed"}, True, ("out_embedding", "out_clusters")),
+          _lists("counts", "qc"), {"options": "embed"}, True, ("out_embedding", "out_clusters"), threads=True),
     Stage("evidence", "annotate.run_evidence", "marker evidence of every cell", {**COUNTS, "qc": "qc.parquet of the sample"},
           sections={"options": "annotate", "scoring": "scoring"}),
     Stage("annotate", "annotate.run_annotate", "cell types from the evidence of cells and their neighbours",

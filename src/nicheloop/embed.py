@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +11,7 @@ import numpy as np
 
 from nicheloop import io, moments, neighbors
 from nicheloop.errors import NotAssessable
+from nicheloop.layout import umap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from nicheloop.config import Embed
 
+WORTH_A_PROCESS = 200_000  # edges: below, starting a process costs more than a run
 # dying cells, ribosome content and clonotypes would each become components of their own
 EXCLUDED = (moments.MITO, moments.RIBO, moments.VARIABLE_REGION)
 
@@ -176,21 +178,55 @@ class Clustering:
         return len(np.unique(self.labels))
 
 
+Method = Literal["leidenalg", "igraph"]
+Edges = tuple[int, np.ndarray, np.ndarray]  # cells, (edges, 2) ends, (edges,) weights
+
+
+def partition(
+    edges: Edges, resolution: float, seed: int, method: Method, n_iterations: int
+) -> tuple[np.ndarray, float]:
+    """One run of Leiden: (cells,) labels and the quality it reached."""
+    import igraph
+
+    n, ends, weight = edges
+    g = igraph.Graph(n=n, edges=ends, directed=False)
+    weights = weight.tolist()
+    if method == "leidenalg":
+        import leidenalg
+
+        part = leidenalg.find_partition(
+            g, leidenalg.RBConfigurationVertexPartition, weights=weights, resolution_parameter=resolution,
+            n_iterations=n_iterations, seed=seed,
+        )  # fmt: skip
+        quality = part.quality()
+    else:
+        import random
+
+        igraph.set_random_number_generator(random.Random(seed))
+        part = g.community_leiden(
+            objective_function="modularity", weights=weights, resolution=resolution, n_iterations=n_iterations
+        )
+        igraph.set_random_number_generator(random)
+        quality = g.modularity(part.membership, weights=weights, resolution=resolution) if weights else 0.0
+    return np.asarray(part.membership, dtype=np.int64), float(quality)
+
+
 def leiden(
     graph: csr_matrix,
-    resolution: float,
+    resolutions: Sequence[float],
     seeds: Sequence[int],
     *,
-    method: Literal["leidenalg", "igraph"],
+    method: Method,
     n_iterations: int,
-) -> Clustering:
-    """Leiden clusters (10.1038/s41598-019-41695-z) of a weighted graph, repeated with every seed.
+    threads: int = 1,
+) -> dict[float, Clustering]:
+    """Leiden clusters (10.1038/s41598-019-41695-z) of a weighted graph at each resolution, repeated with every seed.
 
     Parameters
     ----------
     graph
         (cells, cells) symmetric weights.
-    resolution
+    resolutions
         Of the Reichardt-Bornholdt quality with the configuration null model.
     seeds
         One per repeat; the repeat of the highest quality is kept, the first among equals.
@@ -198,36 +234,34 @@ def leiden(
         "leidenalg", or igraph's own implementation of the same quality.
     n_iterations
         Negative: until nothing improves.
+    threads
+        Processes the repeats are spread over; the result is the same.
     """
-    import igraph
     from scipy.sparse import triu
     from sklearn.metrics import adjusted_rand_score
 
     upper = triu(graph, k=1).tocoo()
-    g = igraph.Graph(n=graph.shape[0], edges=np.column_stack([upper.row, upper.col]), directed=False)
-    weights = upper.data.tolist()
-    repeats, quality = [], []
-    for seed in seeds:
-        if method == "leidenalg":
-            import leidenalg
+    edges = (graph.shape[0], np.column_stack([upper.row, upper.col]), upper.data)
+    jobs = [(edges, resolution, seed, method, n_iterations) for resolution in resolutions for seed in seeds]
+    found = concurrent(partition, jobs, threads if upper.nnz >= WORTH_A_PROCESS else 1)
+    out = {}
+    for i, resolution in enumerate(resolutions):
+        repeats, quality = zip(*found[i * len(seeds) : (i + 1) * len(seeds)], strict=True)
+        scores = [adjusted_rand_score(x, y) for j, x in enumerate(repeats) for y in repeats[j + 1 :]]
+        best = by_size(repeats[int(np.argmax(quality))])
+        out[resolution] = Clustering(best, float(np.mean(scores)) if scores else 1.0)
+    return out
 
-            part = leidenalg.find_partition(
-                g, leidenalg.RBConfigurationVertexPartition, weights=weights, resolution_parameter=resolution,
-                n_iterations=n_iterations, seed=seed,
-            )  # fmt: skip
-            quality.append(part.quality())
-        else:
-            import random
 
-            igraph.set_random_number_generator(random.Random(seed))
-            part = g.community_leiden(
-                objective_function="modularity", weights=weights, resolution=resolution, n_iterations=n_iterations
-            )
-            igraph.set_random_number_generator(random)
-            quality.append(g.modularity(part.membership, weights=weights, resolution=resolution) if weights else 0.0)
-        repeats.append(np.asarray(part.membership, dtype=np.int64))
-    scores = [adjusted_rand_score(a, b) for i, a in enumerate(repeats) for b in repeats[i + 1 :]]
-    return Clustering(by_size(repeats[int(np.argmax(quality))]), float(np.mean(scores)) if scores else 1.0)
+def concurrent(call: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int) -> list[Any]:
+    """Results of ``call(*job)`` in the order of the jobs, in this process or in several."""
+    if processes < 2 or len(jobs) < 2:
+        return [call(*job) for job in jobs]
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+        return list(pool.map(call, *zip(*jobs, strict=True)))
 
 
 def most_stable(clusterings: dict[float, Clustering], tolerance: float) -> float:
@@ -238,39 +272,6 @@ def most_stable(clusterings: dict[float, Clustering], tolerance: float) -> float
     several = {r: c for r, c in clusterings.items() if c.n_clusters > 1} or clusterings
     best = max(c.stability for c in several.values())
     return max(r for r, c in several.items() if c.stability >= best - tolerance)
-
-
-# ------------------------------------------------------------------------------------------------------------ map
-def umap(graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs: int, seed: int) -> np.ndarray:
-    """Map of the cells: UMAP (arXiv:1802.03426) started from the first two components (10.1038/s41587-020-00809-z).
-
-    Parameters
-    ----------
-    graph
-        (cells, cells) weights of `neighbors.fuzzy_graph`.
-    components
-        (cells, >= 2) components the graph was built on.
-    min_dist, n_epochs
-        UMAP's options of the same meaning.
-    seed
-        Of the negative samples; with a seed UMAP runs in one thread.
-
-    Returns
-    -------
-    (cells, 2) coordinates.  Fewer than five cells keep their first two components.
-    """
-    start = np.ascontiguousarray(components[:, :2], dtype=np.float64)
-    if len(start) < 5:
-        return start
-    import anndata as ad
-    import scanpy as sc
-
-    cells = ad.AnnData(obsm={"X_pca": components}, obsp={"connectivities": graph}, shape=(len(start), 0))
-    parameters = {"method": "umap", "use_rep": "X_pca"}
-    cells.uns["neighbors"] = {"connectivities_key": "connectivities", "params": parameters}
-    sc.tl.umap(cells, min_dist=min_dist, maxiter=n_epochs, init_pos=start, random_state=seed)
-    chart = cells.obsm["X_umap"]
-    return np.asarray(chart, dtype=np.float64)
 
 
 # ---------------------------------------------------------------------------------------------------------- stage
@@ -331,13 +332,15 @@ def run_embed(
     *,
     options: Embed,
     seed: int,
+    threads: int | None = None,
 ) -> None:
     """Write ``cohort/embedding.parquet`` and ``cohort/clusters.parquet``.
 
-    Results do not depend on the order of samples, cells or genes in the input, nor on the number of cores.
+    Results do not depend on the order of samples, cells or genes in the input, nor on `threads`.
     """
     import pandas as pd
 
+    threads = threads or options.threads
     also: dict[str, str | Path] = {"clusters": out_clusters}
     with io.stage_output(out_embedding, "embedding", stage="embed", also=also) as result, neighbors.one_thread():
         table = io.read_table(hvg, columns=["gene", "variable"])
@@ -356,14 +359,18 @@ def run_embed(
         n_large = sum(len(s.cells) >= options.min_cells_sample for s in samples)
         integrated = options.integrate and n_large > 1
         coordinates = integrate(scores, names, seed) if integrated else scores
-        graph, chart = _map(coordinates, options, seed)
-        raw = _map(scores, options, seed)[1] if integrated else np.full_like(chart, np.nan)
+        from concurrent.futures import ThreadPoolExecutor  # the loops below work without the interpreter's lock
+
+        with ThreadPoolExecutor(max(1, min(threads, 2))) as pool:
+            maps = [pool.submit(_map, x, options, seed) for x in ([coordinates, scores] if integrated else [scores])]
+            graph, chart = maps[0].result()
+            raw = maps[1].result()[1] if integrated else np.full_like(chart, np.nan)
 
         seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
-        clusterings = {
-            r: leiden(graph, r, seeds.tolist(), method=options.leiden, n_iterations=options.leiden_iterations)
-            for r in sorted(set(options.resolutions))
-        }
+        clusterings = leiden(
+            graph, sorted(set(options.resolutions)), seeds.tolist(), method=options.leiden,
+            n_iterations=options.leiden_iterations, threads=threads,
+        )  # fmt: skip
         chosen = most_stable(clusterings, options.stability_tolerance)
 
         columns: dict[str, Any] = {"cell_id": ids, "sample": names}

@@ -941,7 +941,9 @@ def breaches(table: pd.DataFrame, name: str) -> list[str]:
     key = list(CONTRACTS[name].key)
     again = table.duplicated(key, keep=False) if key else []
     if any(again):
-        said.append(f"key {key}: {int(np.sum(again))} rows repeat it: {table.loc[again, key].head(3).to_dict('records')}")
+        said.append(
+            f"key {key}: {int(np.sum(again))} rows repeat it: {table.loc[again, key].head(3).to_dict('records')}"
+        )
     return said
 
 

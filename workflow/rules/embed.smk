@@ -40,6 +40,7 @@ rule embed:
         "map"
     conda:
         "../../environment.yml"
+    threads: SETTINGS.embed.threads
     resources:
         mem_mb=memory(3, 4000),
         runtime=minutes(240),
@@ -53,4 +54,4 @@ rule embed:
         "python -m nicheloop embed"
         " --hvg {input.hvg:q} --counts {input.counts:q} --qc {input.qc:q}"
         " --out-embedding {output.out_embedding:q} --out-clusters {output.out_clusters:q}"
-        " --config {params.config:q} --seed {params.seed} 2> {log:q}"
+        " --config {params.config:q} --seed {params.seed} --threads {threads} 2> {log:q}"
