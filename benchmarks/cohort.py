@@ -3,8 +3,8 @@
     python -m benchmarks.cohort OUT --cells 100000 [--samples 26] [--cores 2]
 
 Shaped like GSE176078: 26 patients (11 ER+, 10 TNBC, 5 HER2+), 20,000 genes, about 1,500 genes per cell.  Cells
-come from the demo's simulator (`nicheloop.simulate`: types, copy numbers, marker states, doublets, ambient RNA); the genes its
-profiles lack are a low background shared by all types.  The same arguments give the same files.
+come from the demo's simulator (`nicheloop.simulate`: types, copy numbers, marker states, doublets, ambient RNA); the
+genes its profiles lack are a low background shared by all types.  The same arguments give the same files.
 """
 
 from __future__ import annotations
