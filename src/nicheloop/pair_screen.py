@@ -124,6 +124,16 @@ class Statistic:
 
     def __call__(self, sums: Ints) -> tuple[Floats, Floats]:
         """Values of ligands and receptors, each (sides, groups, labelings)."""
+        if self.floor is None:
+            from nicheloop import kernels
+
+            factor = 1.0 / (self.scale * self.n)
+            found = []
+            for one in (self.ligands, self.receptors):
+                out = np.empty((one.absent.size, *sums.shape[1:]))
+                kernels.compiled(kernels.side)(sums, factor, one.subunits, out)
+                found.append(out)
+            return found[0], found[1]
         means = self.means(sums)
         return self.ligands.least(means), self.receptors.least(means)
 
