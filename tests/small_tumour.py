@@ -88,7 +88,8 @@ def build(
     myeloid = np.where(kind == "myeloid", np.where(number % 2 == 0, "macrophage", "monocyte"), "not_myeloid")
     io.write_table(
         frame.assign(myeloid_class=myeloid, m1_z=None, m2_z=None, tam_class=np.where(myeloid == "macrophage", "m2_like", "not_macrophage"),
-                     tam_status="ok", tam_state=None)[myeloid != "not_myeloid"],
+                     tam_status="ok", tam_state=None, foreign_share=0.0, m1_z_adjusted=None, m2_z_adjusted=None,
+                     tam_class_adjusted=np.where(myeloid == "macrophage", "m2_like", "not_macrophage"))[myeloid != "not_myeloid"],
         folder / "tam.parquet", "tam",
     )  # fmt: skip
     noise = np.random.default_rng(7).normal(size=(n, 5))[number]

@@ -44,6 +44,21 @@ def test_group_sums_are_the_dense_sums_for_any_number_of_labelings(n):
     assert starts == list(range(0, n, 64))
 
 
+def test_common_and_rare_genes_of_many_cells_have_the_same_sums_by_either_way(monkeypatch):
+    """More cells than a chunk, more genes than a block, one group that is often empty, values near the limit."""
+    rng = np.random.default_rng(3)
+    cells, genes = 2_500, 150
+    share = np.concatenate([np.full(10, 0.02), np.linspace(0.05, 1.0, genes - 10)])
+    values = np.where(rng.random((cells, genes)) < share, rng.gamma(2.0, 1.0, (cells, genes)), 0.0).astype(np.float32)
+    values[7, 20] = 15.9  # 8 of these would just fit
+    labels = rng.choice(4, (cells, 64), p=[0.3, 0.6, 0.0999, 0.0001]).astype(np.uint8)
+    columns = pm.Columns.of(sparse.csr_matrix(values), counts=False)
+    found = pm.sums(columns, labels, 4)
+    np.testing.assert_array_equal(found, dense_sums(np.rint(values.astype(float) * columns.scale), labels, 4))
+    monkeypatch.setattr(pm, "DENSE", 2.0)
+    np.testing.assert_array_equal(found, pm.sums(columns, labels, 4))
+
+
 def test_observed_sums_are_the_sums_of_one_labelling():
     x, labels = random_counts(), random_labels(70, 1)
     total, positive = pm.observed_sums(pm.Columns.of(x, counts=True), labels[:, 0], 4)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from scipy.stats import fisher_exact
+from scipy.stats import false_discovery_control, fisher_exact
 
 from nicheloop import agreement, io, pair_screen, screen, tables
 from nicheloop.config import Crosstalk, Screen
@@ -154,7 +154,7 @@ def test_no_row_is_dropped_and_each_obstacle_has_its_name():
     for row in below.itertuples():
         assert row.obstacle == side[row.receptor_fraction < 0.1, row.ligand_fraction < 0.1]
     untested = got[got["status"] != "tested"]
-    assert untested[["score", "n_extreme", "p", "p_upper", "q"]].isna().all().all()
+    assert untested[["score", "n_extreme", "p", "p_upper", "q", "q_tested"]].isna().all().all()
     # cells of no type, or of a type that is too small, take no part in the permutations
     used = np.isin(labels, ["type0", "type1", "type2"])
     alone = pair_screen.screen(io.lognormalise(x)[used], symbols, labels[used], pairs, OPTIONS, seed=0)
@@ -399,3 +399,22 @@ def test_agreement_on_a_finished_run(tmp_path, capsys):
     assert "agreement.tsv" in capsys.readouterr().out
     with pytest.raises(UserError, match="no finished run"):
         agreement.run_agreement(tmp_path / "nowhere", out, options=options, seed=0)
+
+
+def test_rows_below_the_threshold_are_part_of_the_family_unless_no_labelling_could_test_them():
+    """A row that expression happened to leave out is a test that failed; one that no labelling could reach is none."""
+    x = np.zeros((40, 6))
+    x[:20, 0] = x[20:, 1] = 2.0  # L1 in a, R1 in b: tested a -> b
+    x[:2, 2] = 1.0  # L2 in 2 of the 20 cells of a: 10 %, tested; in b below, but reachable
+    x[20, 3] = 1.0  # R2 in 1 cell of b: 5 %, and no labelling brings it to 10 %
+    pairs = [Interaction(("L1",), ("R1",)), Interaction(("L2",), ("R1",)), Interaction(("L1",), ("R2",))]
+    table = pair_screen.screen(
+        sparse.csr_matrix(x), ["L1", "R1", "L2", "R2", "Z", "Y"], ["a"] * 20 + ["b"] * 20, pairs,
+        Screen(method="cellphonedb", n_permutations=99, expr_prop=0.1, min_cells=5), seed=0,
+    )  # fmt: skip
+    tested = table[table["status"] == "tested"]
+    assert len(tested) == 2 and (table["status"] == "below_threshold").sum() == 10
+    p = tested["p"].to_numpy(dtype=float)
+    family = np.concatenate([p, np.ones(6)])  # two pairs x 4 ordered pairs of types, less the tested ones
+    np.testing.assert_allclose(tested["q"].to_numpy(dtype=float), false_discovery_control(family)[:2])
+    np.testing.assert_allclose(tested["q_tested"].to_numpy(dtype=float), false_discovery_control(p))

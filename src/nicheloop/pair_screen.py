@@ -307,6 +307,7 @@ class Measured:
     obstacle : (rows,) position in `obstacles`, -1 for tested rows
     obstacles : the sides that may be below the threshold, the types, the absent genes
     fractions, values : of ligands and of receptors, (sides, types) each; NaN where there is none
+    family : (rows,) tested, or below the threshold as labelled but not under every labelling
     """
 
     status: NDArray[np.int8]
@@ -314,6 +315,7 @@ class Measured:
     obstacles: list[str]
     fractions: tuple[Floats, Floats]
     values: tuple[Floats, Floats]
+    family: Bools
 
 
 def measure(
@@ -330,7 +332,8 @@ def measure(
     marked = total + (cells << permutation.MARK) if statistic.multiply else total
     share = cells / np.maximum(statistic.n, 1) if used.size else np.zeros(cells.shape)
     means = statistic.means(marked[:, :, None])[:, :, 0] if used.size else np.zeros(cells.shape)
-    fractions, values, low = [], [], []
+    reach = reachable(statistic, total, cells, expr_prop)
+    fractions, values, low, could = [], [], [], []
     for side in (statistic.ligands, statistic.receptors):
         there = np.flatnonzero(side.absent == "")
         found = []
@@ -339,6 +342,10 @@ def measure(
             if used.size and there.size:
                 wide[np.ix_(there, used)] = side.least(measured, there)
             found.append(wide)
+        wide_reach = np.zeros((side.absent.size, types), dtype=bool)
+        if used.size and there.size:
+            wide_reach[np.ix_(there, used)] = side.least(reach, there)
+        could.append(wide_reach)
         fractions.append(found[0])
         values.append(found[1])
         low.append(~(found[1] > 0) | (False if statistic.multiply else ~(found[0] >= expr_prop)))
@@ -364,9 +371,28 @@ def measure(
     place = {name: i for i, name in enumerate(obstacles)}
     for pair in np.flatnonzero(lacking != ""):
         status[pair], code[pair] = ABSENT, 1 + place[lacking[pair]]
+    family = could[0][grid.ligand][:, :, None] & could[1][grid.receptor][:, None, :] & (status == BELOW)
     return Measured(
-        status.reshape(-1), code.reshape(-1) - 1, obstacles, (fractions[0], fractions[1]), (values[0], values[1])
-    )
+        status.reshape(-1), code.reshape(-1) - 1, obstacles, (fractions[0], fractions[1]), (values[0], values[1]),
+        (family | (status == TESTED)).reshape(-1),
+    )  # fmt: skip
+
+
+def reachable(statistic: Statistic, total: Ints, cells: Ints, expr_prop: float) -> Bools:
+    """(genes, groups) whether a group could meet the threshold under some labelling; labels do not decide it.
+
+    Parameters
+    ----------
+    total, cells
+        (genes, groups) sums and cells with a count, as labelled.
+    expr_prop
+        Of ``cellphonedb``.
+    """
+    everywhere = cells.sum(axis=1)
+    if statistic.floor is None:
+        return np.minimum(everywhere[:, None], statistic.n) >= np.maximum(expr_prop * statistic.n, 1)
+    enough = (total.sum(axis=1) >= statistic.floor[0]) & (everywhere >= statistic.floor[1])
+    return enough[:, None] & (statistic.n >= statistic.floor[1])
 
 
 def leaner(
@@ -420,6 +446,8 @@ def tabulate(
     types = np.arange(grid.n_types, dtype=np.int16)
     bound = stats.upper_bound(np.arange(n_permutations + 1), n_permutations, confidence)
     p = (hits + 1) / (n_permutations + 1)
+    asked = np.where(seen.family, 1.0, np.nan)
+    asked[tested] = p
     return pd.DataFrame(
         {
             "ligand": text(grid.spread(grid.ligand.astype(np.int32), "pair"), statistic.ligands.names),
@@ -438,7 +466,8 @@ def tabulate(
             "n_extreme": number(hits),
             "p": wide(p),
             "p_upper": wide(bound[hits]),
-            "q": wide(stats.bh(p)),
+            "q": wide(stats.bh(asked)[tested]),
+            "q_tested": wide(stats.bh(p)),
         },
         copy=False,
     )

@@ -45,6 +45,7 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
                 "rows": len(mine),
                 "tested": int((mine["status"] == "tested").sum()),
                 "significant": int((mine["q"] < level).sum()),
+                "usual": int((mine["q_tested"] < level).sum()),
                 "why": ", ".join(f"{short_words(str(k))} ({v:,})" for k, v in why) or "none",
             }
         )
@@ -52,9 +53,10 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
         page.table(
             "screen_samples",
             pd.DataFrame(per),
-            columns("sample | rows # | tested # | significant # q below the level | why: obstacles (rows)"),
+            columns("sample | rows # | tested # | significant # q below the level | usual # over tested rows only | why: obstacles (rows)"),
             "What could be screened?",
-            f"Level: {level:g}, Benjamini-Hochberg over the tested rows of the sample.",
+            f"Level: {level:g}, Benjamini-Hochberg over all rows of the sample that could have been tested (those below the "
+            "threshold with p = 1); beside it over the tested rows only, as other tools do.",
             most=60,
         )
     )

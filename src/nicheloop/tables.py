@@ -324,7 +324,10 @@ declare(
     Column("n_extreme", "int", "permutations of the type labels that reach the score", "permutations", "not tested", low=0),
     _prob("p", "(n_extreme + 1) / (permutations + 1)", "not tested"),
     _prob("p_upper", "exact upper bound of the p that infinitely many permutations would give", "not tested"),
-    _prob("q", "Benjamini-Hochberg over the tested rows of the sample", "not tested"),
+    _prob("q", "Benjamini-Hochberg over the rows of the sample that could have been tested: those below the threshold as labelled, "
+          "but not under every labelling, count with p = 1", "not tested"),
+    _prob("q_tested", "Benjamini-Hochberg over the tested rows alone, as other tools give it: expression decided which rows those are, "
+          "so it is too small", "not tested"),
     optional=True,
 )  # fmt: skip
 declare(
