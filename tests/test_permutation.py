@@ -54,7 +54,9 @@ def test_common_and_rare_genes_of_many_cells_have_the_same_sums_by_either_way(mo
     labels = rng.choice(4, (cells, 64), p=[0.3, 0.6, 0.0999, 0.0001]).astype(np.uint8)
     columns = pm.Columns.of(sparse.csr_matrix(values), counts=False)
     found = pm.sums(columns, labels, 4)
-    np.testing.assert_array_equal(found, dense_sums(np.rint(values.astype(float) * columns.scale), labels, 4))
+    np.testing.assert_array_equal(
+        found, dense_sums(sparse.csr_matrix(np.rint(values.astype(float) * columns.scale)), labels, 4)
+    )
     monkeypatch.setattr(pm, "DENSE", 2.0)
     np.testing.assert_array_equal(found, pm.sums(columns, labels, 4))
 

@@ -89,8 +89,8 @@ def add_up(values: Any, cells: Any, start: Any, stop: Any, labels: Any, mark: An
 def arrange(labels: Any, chunk: int, skip: int, order: Any, starts: Any) -> None:
     """List the cells of every group, chunk by chunk and lane by lane, but not those of the group `skip`.
 
-    labels (lanes, cells); order (chunks, lanes, room) positions within the chunk, each list filled up to a multiple of 8
-    with `chunk`, the row of zeros; starts (chunks, lanes, groups + 1).
+    labels (lanes, cells); order (chunks, lanes, room) positions within the chunk, each list filled up to a multiple of
+    8 with `chunk`, the row of zeros; starts (chunks, lanes, groups + 1).
     """
     lanes, cells = labels.shape
     groups = starts.shape[2] - 1
@@ -125,8 +125,8 @@ def add_up_dense(
 ) -> None:
     """`add_up` of genes that many cells have: 64 genes of a cell side by side, 8 cells of a group at once.
 
-    Cells of a gene must ascend; 8 values must fit 32 bits.  The group `skip`, best the largest, is what the others leave
-    of the total.  order, starts: see `arrange`.
+    Cells of a gene must ascend; 8 values must fit 32 bits.  The group `skip`, best the largest, is what the others
+    leave of the total.  order, starts: see `arrange`.
     """
     width = 64
     lanes, groups = order.shape[1], starts.shape[2] - 1

@@ -53,10 +53,13 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
         page.table(
             "screen_samples",
             pd.DataFrame(per),
-            columns("sample | rows # | tested # | significant # q below the level | usual # over tested rows only | why: obstacles (rows)"),
+            columns(
+                "sample | rows # | tested # | significant # q below the level | usual # over tested rows only | "
+                "why: obstacles (rows)"
+            ),
             "What could be screened?",
-            f"Level: {level:g}, Benjamini-Hochberg over all rows of the sample that could have been tested (those below the "
-            "threshold with p = 1); beside it over the tested rows only, as other tools do.",
+            f"Level: {level:g}, Benjamini-Hochberg over all rows of the sample that could have been tested (those "
+            "below the threshold with p = 1); beside it over the tested rows only, as other tools do.",
             most=60,
         )
     )
