@@ -1,7 +1,8 @@
 """Ambient RNA of a sample, from genes a cell type cannot make.  See docs/ambient.md.
 
 Filtered matrices hold no empty droplets, so the ambient pool is taken to have the composition of all cells together
-(what lysed cells leave behind), and its share of a cell's counts is read from genes the cell cannot make.
+(what lysed cells leave behind), or, where there is a raw matrix, that of its empty droplets; its share of a cell's
+counts is read from genes the cell cannot make.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nicheloop import io
-from nicheloop.errors import NotAssessable
+from nicheloop.empty_drops import empty_pool
+from nicheloop.errors import NotAssessable, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,9 +135,18 @@ def weighted_median(values: Sequence[float], weights: Sequence[float]) -> int:
 
 
 def estimate(
-    counts: csr_matrix, genes: Sequence[str], cell_types: NDArray[Any], options: config.Ambient
+    counts: csr_matrix,
+    genes: Sequence[str],
+    cell_types: NDArray[Any],
+    options: config.Ambient,
+    pool: Floats | None = None,
 ) -> tuple[float, dict[str, Any]]:
     """Contamination rate of one sample.
+
+    Parameters
+    ----------
+    pool
+        (genes,) composition of the ambient pool, from empty droplets; None: that of all cells together.
 
     Returns
     -------
@@ -149,7 +160,7 @@ def estimate(
 
     lookup = {g: i for i, g in enumerate(genes)}
     total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    pool = composition(counts)
+    pool = composition(counts) if pool is None else pool
     found: list[dict[str, Any]] = []
     groups: dict[str, Any] = {}
     for group in GROUPS:
@@ -217,9 +228,18 @@ def profiles(counts: csr_matrix, genes: Sequence[str], cell_types: NDArray[Any])
 
 
 def run_ambient(
-    counts: str | Path, cell_types: str | Path, out: str | Path, out_profiles: str | Path, *, options: config.Ambient
+    counts: str | Path,
+    cell_types: str | Path,
+    out: str | Path,
+    out_profiles: str | Path,
+    *,
+    options: config.Ambient,
+    raw: str | Path | None = None,
 ) -> None:
     """Write a sample's ambient composition and rate (contract ``ambient``) and its profiles (contract ``profiles``).
+
+    `raw`: the sample's unfiltered matrix; its empty droplets then give the composition.  Where they cannot, the status
+    summary says why and the cells give it, as without one.
 
     Status ``contamination_not_estimated``: the composition is there, the rate is NA.
     """
@@ -235,9 +255,21 @@ def run_ambient(
         x = source.matrix(cells=cells.index)
         types = cells["cell_type"].to_numpy(dtype=object)
         result.extra["profiles"] = profiles(x, list(source.genes), types)
-        rate, result.summary = estimate(x, list(source.genes), types, options)
         fraction = composition(x)
-        result.table = pd.DataFrame({"gene": source.genes, "ambient_fraction": fraction, "contamination_rate": rate})
+        words: dict[str, Any] = {"pool": "cells"}
+        if raw:
+            barcodes = [c.removeprefix(f"{source.sample}:") for c in source.cell_ids]
+            try:
+                fraction, n, umi = empty_pool(raw, list(source.genes), barcodes, options)
+                words = {"pool": "empty_droplets", "n_empty": n, "empty_umi": umi}
+            except UserError as err:
+                status = getattr(err, "status", "raw_unreadable")
+                words |= {"raw_status": status, "raw_reason": " ".join(err.messages)}
+        rate, result.summary = estimate(x, list(source.genes), types, options, fraction)
+        result.summary |= words
+        result.table = pd.DataFrame({
+            "gene": source.genes, "ambient_fraction": fraction, "contamination_rate": rate, "pool": words["pool"],
+        })  # fmt: skip
         if np.isnan(rate):
             why = ", ".join(f"{name}: {v['status']}" for name, v in result.summary["groups"].items())
             raise NotAssessable("contamination_not_estimated", f"no marker group can be used ({why})")

@@ -35,6 +35,7 @@ class Stage:
     seed: bool = False
     outputs: tuple[str, ...] = ("out",)
     threads: bool = False
+    optional: dict[str, str] = None  # type: ignore[assignment]  # argument -> help; a path that may be left out
 
 
 COUNTS = {"counts": "counts.h5ad of the sample"}
@@ -61,7 +62,7 @@ STAGES = (
           {"embedding": "cohort/embedding.parquet", "clusters": "cohort/clusters.parquet"}, _lists("evidence"),
           {"options": "annotate", "exact_below": "embed.exact_neighbors_below"}),
     Stage("ambient", "ambient.run_ambient", "ambient RNA of a sample and its profiles by type", {**COUNTS, **TYPES},
-          sections={"options": "ambient"}, outputs=("out", "out_profiles")),
+          sections={"options": "ambient"}, outputs=("out", "out_profiles"), optional={"raw": "unfiltered matrix of the sample"}),
     Stage("cnv-reference", "malignancy.run_cnv_reference", "pooled reference expression", {}, {**_lists("profiles"), **RECORDS}),
     Stage("malignancy", "malignancy.run_malignancy", "malignant, normal or unassigned epithelium",
           {**COUNTS, **TYPES, "reference": "cohort/cnv_reference.parquet"}, sections={"options": "malignancy"}, seed=True,
@@ -151,6 +152,7 @@ def _run_stage(stage: Stage, args: argparse.Namespace) -> None:
     module, function = stage.function.split(".")
     call = getattr(importlib.import_module(f"nicheloop.{module}"), function)
     arguments: dict[str, Any] = {name: Path(getattr(args, name)) for name in (*stage.files, *stage.outputs)}
+    arguments |= {name: Path(getattr(args, name)) for name in stage.optional or {} if getattr(args, name)}
     arguments |= {name: [Path(p) for p in getattr(args, name)] for name in stage.lists or {}}
     config = _resolve_config(args.config)
     arguments |= {keyword: _section(config, path) for keyword, path in (stage.sections or {}).items()}
@@ -390,6 +392,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 f"--{name.replace('_', '-')}", dest=name, required=True, nargs="+", metavar="FILE", help=text
             )
+        for name, text in (stage.optional or {}).items():
+            sub.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="FILE", help=f"{text} (optional)")
         for name in stage.outputs:
             sub.add_argument(
                 f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help="file to write"

@@ -389,6 +389,17 @@ class Annotate(Section):
 class Ambient(Section):
     """Contamination by ambient RNA, from genes a cell type cannot make."""
 
+    empty_max_umi: int = option(
+        100,
+        "most UMI of a droplet of the raw matrix that counts as empty",
+        unit="UMI",
+        why="as SoupX; cells have more",
+        ge=1,
+    )
+    min_empty: int = option(
+        100, "fewest empty droplets for their composition to be used", unit="droplets", why="else it is noise", ge=1
+    )
+
     min_cells: int = option(
         20,
         "fewest cells of a compartment to estimate its contamination",

@@ -37,7 +37,7 @@ SHEET = (
     "malignancy",
     "annotation",
 )
-INPUT = ("path", "format", "source")
+INPUT = ("path", "format", "source", "raw")
 EXAMPLES = 10  # names of each kind shown in the record
 MANY_LABELS = 200  # an annotation of more different values is no annotation; its counts are not recorded
 MANY_UNKNOWN = 0.2  # share of unknown features worth a warning: a second species, or another annotation

@@ -15,7 +15,7 @@ from nicheloop.inputs import FORMATS
 
 KNOWN = (
     "sample", "path", "patient", "format", "subtype", "tissue", "treatment", "sorting", "chemistry", "dataset",
-    "malignancy", "annotation",
+    "malignancy", "annotation", "raw",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 UNKNOWN = {"", "na", "n/a", "nan", "none", "unknown", "null"}
@@ -111,6 +111,11 @@ def _problems(where: str, row: dict[str, Any], seen: dict[str, str], paths: dict
         yield f"{where}: format {row['format']!r} is not known; leave it empty or use one of {', '.join(FORMATS)}."
     if row["malignancy"] not in (None, "assumed"):
         yield f"{where}: malignancy {row['malignancy']!r} is not known; leave it empty or write 'assumed'."
+    if row["raw"] is not None and datasets.URL.match(row["raw"]):
+        yield f"{where}: raw {row['raw']!r} is an address; download the unfiltered matrix and give its path."
+    elif row["raw"] is not None:
+        for problem in _path_problems(row["raw"]):
+            yield f"{where}: raw matrix: {problem} (sample {sample!r}). Leave the column empty where there is none."
     try:
         row["tissue"] = patients.canonical_tissue(row["tissue"])
     except ValueError as err:
@@ -162,6 +167,8 @@ def read_sheet(path: str | Path) -> list[dict[str, Any]]:
         line = dict(zip(header, fields, strict=False))
         row: dict[str, Any] = {c: _value(line.get(c)) for c in KNOWN}
         row["extra"] = {c: _value(line.get(c)) for c in header if c and c not in KNOWN}
+        if row["raw"] is not None and not datasets.URL.match(row["raw"]):
+            row["raw"] = str((path.parent / Path(row["raw"]).expanduser()).resolve())
         if row["path"] is not None and not datasets.URL.match(row["path"]):
             try:
                 row["path"] = str(inputs.absolute(row["path"], path.parent))

@@ -125,6 +125,7 @@ declare(
     Column("ambient_fraction", "float", "share of the ambient pool", "fraction", low=0, high=1),
     Column("contamination_rate", "float", "share of a cell's counts that is ambient (one value per sample)", "fraction",
            "not estimated (see status)", low=0, high=1),
+    Column("pool", "str", "what the composition is taken from", allowed=("cells", "empty_droplets")),
 )  # fmt: skip
 declare(
     "profiles", "samples/{sample}/profiles.parquet", "summed expression per cell type", ["gene", "cell_type"],

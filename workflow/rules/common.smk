@@ -103,6 +103,18 @@ def data_files(wildcards):
     return sheet.input_files(row["path"])
 
 
+def raw_files(wildcards):
+    """Files of the sample's unfiltered matrix, where the sheet names one."""
+    raw = ROW[wildcards.sample].get("raw")
+    return sheet.input_files(raw) if raw else []
+
+
+def raw_option(wildcards):
+    """Option that hands the unfiltered matrix to a stage."""
+    raw = ROW[wildcards.sample].get("raw")
+    return f"--raw {shlex.quote(raw)}" if raw else ""
+
+
 def data_path(wildcards):
     """Path given to ingest."""
     if DEMO:
