@@ -31,6 +31,7 @@ PACKAGES = (
     "numba",
     "numpy",
     "pandas",
+    "pandera",
     "pyarrow",
     "pydantic",
     "pydeseq2",

@@ -325,6 +325,54 @@ declare(
     Column("n_extreme", "int", "permutations of the type labels that reach the score", "permutations", "not tested", low=0),
     _prob("p", "(n_extreme + 1) / (permutations + 1)", "not tested"),
     _prob("p_upper", "exact upper bound of the p that infinitely many permutations would give", "not tested"),
+    _prob("q", "Benjamini-Hochberg over the rows of the sample that could have been tested (others of them with p = 1), within "
+          "claims, positive controls or decoys", "not tested"),
+    _prob("q_usual", "the same from p_label and p_pair alone: specific to its types, as unrelated proteins are as well", "not tested"),
+    Column("specificity", "float", "log2 of ligand in senders and receptor in receivers over the other types, every type counting "
+           "once; 0: no more than elsewhere", "log2 fold", "not tested, or no other type with enough cells"),
+    Column("specificity_se", "float", "its standard error from the spread between cells", "log2", "as specificity", low=0),
+    Column("matched_status", "str", "status once more at matched_cells cells of matched_depth counts on both sides", na="not tested",
+           allowed=("tested", "too_few_cells", "ligand_not_detected", "receptor_not_detected")),
+    Column("matched_log2_strength", "float", "log2 strength there", "log2 counts per 10,000", "not tested there"),
+    Column("matched_log2_se", "float", "its standard error", "log2", "not tested there", low=0),
+)  # fmt: skip
+declare(
+    "decoy_pairs", "samples/{sample}/decoys.parquet", "expressed secreted x membrane pairs without a recorded interaction, tested",
+    ["ligand", "receptor", "sender", "receiver"],
+    Column("ligand", "str", "secreted gene"),
+    Column("receptor", "str", "membrane gene"),
+    Column("sender", "str", "sending cell type"),
+    Column("receiver", "str", "receiving cell type"),
+    Column("strength", "float", "as in the crosstalk table", "counts per 10,000", low=0),
+    _prob("p_label", "permutation of type labels"),
+    _prob("p_pair", "expression-matched gene pairs"),
+    _prob("p_decoy", "other secreted x membrane pairs between the same populations", "too few such genes"),
+    _prob("p_usual", "the larger of p_label and p_pair: what these two alone would say"),
+    _prob("p", "the largest of the three, by which axes are judged"),
+)  # fmt: skip
+declare(
+    "screen", "samples/{sample}/screen.parquet", "every pair of a resource between every two cell types (only with screen.resource)",
+    ["ligand", "receptor", "sender", "receiver"],
+    Column("ligand", "str", "ligand of the resource; subunits of a complex joined by '_'"),
+    Column("receptor", "str", "receptor of the resource, likewise"),
+    Column("sender", "str", "cell type of the ligand"),
+    Column("receiver", "str", "cell type of the receptor"),
+    Column("status", "str", "tested, or what prevented it", allowed=SCREEN_STATUSES),
+    Column("obstacle", "str", "the absent gene, the type with too few cells, the only type, or the side below the threshold (ligand, receptor, both)",
+           na="tested"),
+    Column("n_sender", "int", "cells of the sender", "cells", low=0),
+    Column("n_receiver", "int", "cells of the receiver", "cells", low=0),
+    Column("ligand_fraction", "float", "senders with the least detected subunit of the ligand", "fraction", "gene absent or too few cells",
+           low=0, high=1),
+    Column("receptor_fraction", "float", "receivers with the least detected subunit of the receptor", "fraction",
+           "gene absent or too few cells", low=0, high=1),
+    Column("ligand_mean", "float", "mean of the least expressed subunit in senders (strength: less ambient, 0 below the floor)",
+           "cellphonedb: log1p counts per 10,000; strength: counts per 10,000", "gene absent or too few cells", low=0),
+    Column("receptor_mean", "float", "the same of the receptor in receivers", "as ligand_mean", "gene absent or too few cells", low=0),
+    Column("score", "float", "cellphonedb: mean of the two means; strength: their geometric mean", "as ligand_mean", "not tested", low=0),
+    Column("n_extreme", "int", "permutations of the type labels that reach the score", "permutations", "not tested", low=0),
+    _prob("p", "(n_extreme + 1) / (permutations + 1)", "not tested"),
+    _prob("p_upper", "exact upper bound of the p that infinitely many permutations would give", "not tested"),
     _prob("q", "Benjamini-Hochberg over the rows of the sample that could have been tested: those below the threshold as labelled, "
           "but not under every labelling, count with p = 1", "not tested"),
     _prob("q_tested", "Benjamini-Hochberg over the tested rows alone, as other tools give it: expression decided which rows those are, "
@@ -916,39 +964,22 @@ def _series(values: pd.Series, column: Column, table: str) -> pd.Series:
     return out.astype("float64") if column.kind == "float" else out
 
 
-def breaches(table: pd.DataFrame, name: str) -> list[str]:
-    """Say where a table, already cast, breaks its contract: one line per column and rule, with the first cases.
+def schema(name: str, columns: Iterable[str]) -> Any:
+    """Build the pandera schema of a contract for a table with these columns."""
+    import pandera.pandas as pa
 
-    Written out rather than left to pandera, whose import is half the fixed cost of a job; a test holds the two together.
-    """
-    import numpy as np
-
-    said = []
-
-    def check(column: str, rule: str, bad: Any) -> None:
-        where = np.flatnonzero(np.asarray(bad, dtype=bool))
-        if len(where):
-            cases = ", ".join(f"{table[column].iloc[i]!r} (row {i})" for i in where[:3])
-            said.append(f"column '{column}': {len(where)} of {len(table)} rows are not {rule}: {cases}")
-
-    for column_name in table.columns:
-        column, values = column_of(name, column_name), table[column_name]
-        known = values.notna()
-        if not column.na:
-            check(column_name, "filled in", ~known)
+    checks = {}
+    for column_name in columns:
+        column = column_of(name, column_name)
+        rules = []
         if column.allowed:
-            check(column_name, f"one of {', '.join(column.allowed)}", known & ~values.isin(column.allowed))
+            rules.append(pa.Check.isin(column.allowed))
         if column.low is not None:
-            check(column_name, f"{column.low:g} or more", (values < column.low).fillna(False))
+            rules.append(pa.Check.ge(column.low))
         if column.high is not None:
-            check(column_name, f"{column.high:g} or less", (values > column.high).fillna(False))
-    key = list(CONTRACTS[name].key)
-    again = table.duplicated(key, keep=False) if key else []
-    if any(again):
-        said.append(
-            f"key {key}: {int(np.sum(again))} rows repeat it: {table.loc[again, key].head(3).to_dict('records')}"
-        )
-    return said
+            rules.append(pa.Check.le(column.high))
+        checks[column_name] = pa.Column(DTYPES[column.kind], checks=rules, nullable=bool(column.na))
+    return pa.DataFrameSchema(checks, unique=list(CONTRACTS[name].key), strict=True)
 
 
 def column_of(name: str, column_name: str) -> Column:
@@ -982,6 +1013,7 @@ def conform(table: pd.DataFrame, name: str) -> pd.DataFrame:
         On a missing or unknown column, a wrong type or value, an NA that is not allowed or a repeated key.
     """
     import pandas as pd
+    import pandera.errors
 
     contract = CONTRACTS[name]
     missing = [c.name for c in contract.columns if not c.pattern and c.name not in table.columns]
@@ -990,8 +1022,11 @@ def conform(table: pd.DataFrame, name: str) -> pd.DataFrame:
     rank = {id(c): i for i, c in enumerate(contract.columns)}
     order = sorted(table.columns, key=lambda c: rank[id(column_of(name, c))])
     out = pd.DataFrame({c: _series(table[c], column_of(name, c), name) for c in order}).reset_index(drop=True)
-    if said := breaches(out, name):
-        raise ContractError(f"table '{name}' breaks its contract:\n" + "\n".join(said[:5]))
+    try:
+        schema(name, order).validate(out, lazy=True)
+    except pandera.errors.SchemaErrors as err:
+        cases = err.failure_cases.head(5)[["column", "check", "failure_case"]].to_string(index=False)
+        raise ContractError(f"table '{name}' breaks its contract:\n{cases}") from None
     return out
 
 
