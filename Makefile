@@ -8,7 +8,7 @@ REAL_DATA ?= $(or $(NICHELOOP_REAL_DATA),data/real)
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring
+.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring bench-report
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,10 +83,11 @@ bench-scoring: $(READY)  ## gene-set scores beside decoupler, pyucell and scanpy
 	@$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --requirement benchmarks/requirements-scoring.txt
 	@$(BIN)/python benchmarks/bench_scoring.py --cores $(CORES) --tools benchmarks/.venv/bin/python
 
-screenshot:  ## the README's picture from results/report.html (needs chromium)
-	@mkdir -p docs/images && profile=$$(mktemp -d) && chromium --headless --no-sandbox --disable-gpu --no-first-run \
-	  --disable-background-networking --hide-scrollbars --user-data-dir=$$profile --window-size=1300,1150 \
-	  --screenshot=docs/images/report.png "file://$(CURDIR)/results/report.html" 2>/dev/null && rm -rf $$profile
+bench-report: $(READY)  ## the report of a made-up cohort of 100,000 cells in Chromium: size, first paint, first colour change
+	@$(BIN)/python benchmarks/bench_report.py
+
+screenshot: $(READY)  ## pictures of results/report.html for README and docs (needs chromium)
+	@$(BIN)/python benchmarks/screenshots.py results/report.html docs/images
 
 generate: $(READY)  ## write config.yaml, its schema and docs/outputs.md from the code
 	@$(BIN)/nicheloop config --write . && $(BIN)/nicheloop outputs --write .

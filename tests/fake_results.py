@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import record_of, write_counts
+from nicheloop import genes as shipped
 from nicheloop import io, tables
 from nicheloop.io import Status
 
@@ -76,7 +77,7 @@ def _write(table: pd.DataFrame, results: Path, name: str, sample: str = "cohort"
 
 
 def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tumour: bool, macrophages: bool,
-            assessable: bool, chemistry: str) -> dict[str, pd.DataFrame]:  # fmt: skip
+            assessable: bool, chemistry: str, genes: list[str]) -> dict[str, pd.DataFrame]:  # fmt: skip
     ids = [f"{sample}:c{i:05d}" for i in range(n)]
     counts = rng.lognormal(9, 0.5, n).round()
     reason = rng.choice(
@@ -213,8 +214,8 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
         results, "chain", sample)  # fmt: skip
     for name in ("moments", "evidence", "pseudobulk"):
         _write(tables.empty(name), results, name, sample)
-    x = rng.poisson(1.0, (n, len(GENES)))
-    write_counts(results / "samples" / sample, x, GENES, sample=sample, record={"chemistry": chemistry})
+    x = rng.poisson(1.0, (n, len(genes)))
+    write_counts(results / "samples" / sample, x, genes, sample=sample, record={"chemistry": chemistry})
     return {
         "cell_types": cell_types,
         "malignancy": malignancy,
@@ -301,13 +302,16 @@ def _csc_cohort(results: Path, csc: list[dict[str, object]]) -> None:
 
 
 def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int = 0, names: tuple[str, ...] | None = None,
-         truth: bool = True) -> list[str]:  # fmt: skip
+         truth: bool = True, genes: int = 0) -> list[str]:  # fmt: skip
     """Write the folder and return its samples.
 
     The cohort holds a tumour named ``<script>``, one without macrophages, one too shallow for CD24, one that could
     not be read and a normal breast; with ``assessable=False`` no sample has an answer for CSC, TAM or loop.
+    `genes`: as many genes as this, those of the axes among them.
     """
     rng = np.random.default_rng(seed)
+    more = [g for axis in shipped.axes() for g in (*axis.ligands, *(s for r in axis.receptors for s in r))]
+    names_of_genes = list(dict.fromkeys(GENES + more))[: max(genes, len(GENES))]
     samples = list(names or ("T1", "<script>", "T3", "T4", "T5", "N1"))
     subtypes = ["TNBC", "ER+", "HER2+", "TNBC", "ER+", None]
     per: dict[str, dict[str, pd.DataFrame]] = {}
@@ -317,7 +321,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
         if i == 4:  # unreadable: every stage ends with an empty table and the reason
             why = {"status": "unreadable", "reason": "matrix.mtx.gz ends in the middle of a line"}
             record = record_of(
-                s, 0, 0, patient=f"P{i}", subtype=subtypes[i], tissue="primary tumour", is_counts=False, **why
+                s, 0, 0, patient=f"P{i}", subtype=subtypes[i % 6], tissue="primary tumour", is_counts=False, **why
             )
             for name, contract in tables.CONTRACTS.items():
                 if "{sample}" in contract.path and not contract.optional:
@@ -332,8 +336,8 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
         else:
             ok = assessable and i != 3
             per[s] = _sample(results, s, cells, rng, tumour=i != 5, macrophages=assessable and i != 2, assessable=ok and i != 5,
-                             chemistry=chemistry)  # fmt: skip
-            record = record_of(s, cells, len(GENES), patient=f"P{i}", subtype=subtypes[i], chemistry=chemistry, dataset="demo",
+                             chemistry=chemistry, genes=names_of_genes)  # fmt: skip
+            record = record_of(s, cells, len(GENES), patient=f"P{i}", subtype=subtypes[i % 6], chemistry=chemistry, dataset="demo",
                                tissue="normal" if i == 5 else "primary tumour", guards={"CD24": "present", "CD44": "present"},
                                extra=extra)  # fmt: skip
         io.write_json(results / "samples" / s / "ingest.json", record)
@@ -365,7 +369,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
 
     csc, tams, loops, controls = [], [], [], []
     for i, s in enumerate(samples):
-        base = {"patient": f"P{i}", "sample": s, "primary_sample": i != 5, "subtype": subtypes[i]}
+        base = {"patient": f"P{i}", "sample": s, "primary_sample": i != 5, "subtype": subtypes[i % 6]}
         ok = assessable and i not in (3, 4, 5)
         status = "ok" if ok else {4: "unreadable", 5: "too_few_malignant"}.get(i, "not_informative_depth")
         f = rng.uniform(0.05, 0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ import pytest
 import nicheloop
 from fake_results import make
 from nicheloop import (
+    genes,
     io,
     provenance,
     report,
@@ -24,13 +26,16 @@ from nicheloop import (
     report_cells,
     report_cohort,
     report_data,
+    report_embed,
     report_loop,
     report_malignancy,
+    report_map,
     report_niche,
     report_page,
     report_summary,
     report_text,
     report_truth,
+    resources,
     status,
     tables,
     vocabulary,
@@ -77,7 +82,7 @@ class Reader(HTMLParser):
 def build(results: Path, config: Config | None = None, **kwargs: Any) -> str:
     samples = make(results, **kwargs)
     status.run_status(results, samples, results / "cohort" / "status.tsv")
-    config = config or Config()
+    config = config or load_config({"report": {"sample_pages": False}})
     report.run_report(results, results / "report.html", options=config.report, config=config)
     return (results / "report.html").read_text(encoding="utf-8")
 
@@ -142,6 +147,153 @@ def test_links_lead_to_files(folder: Path, page: str) -> None:
     links = {a["href"] for t, a in read(page).tags if t == "a" and not (a["href"] or "").startswith("#")}
     assert len(links) > 20
     assert all((folder / unquote(str(link))).is_file() for link in links)
+
+
+class Tables(HTMLParser):
+    """Every table of a page: id -> columns of its file, path, rows of (text, value)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, dict[str, Any]] = {}
+        self.name, self.cell = "", False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        a = dict(attrs)
+        if tag == "div" and (a.get("id") or "").startswith("table-"):
+            self.name = (a["id"] or "").removeprefix("table-")
+            self.found[self.name] = {"columns": [], "numeric": [], "rows": [], "path": ""}
+        elif tag == "th":
+            self.found[self.name]["columns"].append(a["data-column"])
+            self.found[self.name]["numeric"].append(a.get("class") == "num")
+        elif tag == "tr" and self.found[self.name]["columns"]:
+            self.found[self.name]["rows"].append([])
+        elif tag == "td":
+            self.found[self.name]["rows"][-1].append(["", a.get("data-order")])
+            self.cell = True
+        elif tag == "a" and self.name and not self.found[self.name]["path"]:
+            self.found[self.name]["path"] = unquote(a["href"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.cell = self.cell and tag != "td"
+        if tag == "section":
+            self.name = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.cell:
+            self.found[self.name]["rows"][-1][-1][0] += data
+
+
+def test_numbers_on_the_page_are_those_of_the_tables(folder: Path, page: str) -> None:
+    import pandas as pd
+
+    reader = Tables()
+    reader.feed(page)
+    rows = numbers = 0
+    for name, shown in reader.found.items():
+        table = pd.read_csv(folder / shown["path"], sep="\t", na_values=["NA"], keep_default_na=False)
+        table = table.assign(**{c: table[c].astype(float) for c in table if table[c].dtype == bool})
+        columns = zip(shown["columns"], shown["numeric"], strict=True)
+        held = [c for c, numeric in columns if numeric and c in table and table[c].dtype.kind in "fi"]
+        where = [shown["columns"].index(c) for c in held]
+        written = {tuple("" if v != v else f"{v:.6g}" for v in r) for r in table[held].astype(float).to_numpy()}
+        for row in shown["rows"]:
+            values = []
+            for k in where:
+                text, value = row[k]
+                values.append(f"{float(value):.6g}" if value else "")
+                if text == "NA" or not value:
+                    assert not value, (name, row)
+                    continue
+                numbers += 1
+                said = float(text.removesuffix("\u00a0%").replace(",", "")) / (100 if text.endswith("%") else 1)
+                assert said == pytest.approx(float(value), rel=0.051, abs=0.0051 if text.endswith("%") else 1e-12), (
+                    name,
+                    row,
+                )
+            rows += 1
+            assert not held or tuple(values) in written, (name, row)
+    assert rows > 300 and numbers > 800
+
+
+def test_first_screen_is_that_of_the_tables(folder: Path, page: str) -> None:
+    said = said_by(page)
+    qc = [io.read_table(p) for p in sorted((folder / "samples").glob("*/qc.parquet"))]
+    total, kept = sum(len(t) for t in qc), sum(int(t["qc_pass"].sum()) for t in qc)
+    assert f"Of {total:,} barcodes {kept:,} (" in said
+    types = io.read_table(folder / "cohort" / "cell_types.parquet")
+    typed = int((types["cell_type"] != "unresolved").sum())
+    assert f"{typed:,} of {len(types):,} cells were given a type" in said
+    calls = [io.read_table(p) for p in sorted((folder / "samples").glob("*/malignancy.parquet"))]
+    malignant = sum(int((t["malignancy"] == "malignant").sum()) for t in calls)
+    assert f"malignant cells were called ({malignant:,} cells)" in said
+    csc = io.read_table(folder / "cohort" / "csc_patients.tsv")
+    tumours = csc[csc["primary_sample"].astype(bool)]
+    assert f"In {tumours['m_csc_fraction'].notna().sum()} of {len(tumours)} tumours the CD44+/CD24- fraction" in said
+    assert f"{tumours['aldh1a3_fraction'].notna().sum()} of {len(tumours)} tumours; median" in said
+
+
+def test_figures_carry_help_data_and_files(folder: Path, page: str) -> None:
+    figures_ = re.findall(r'<figure id="figure-([^"]+)">(.*?)</figure>', page, re.S)
+    assert len(figures_) > 15
+    for name, body in figures_:
+        assert 'aria-label="Help: ' in body, f"{name} has no words for a newcomer"
+        for kind in ("png", "svg", "pdf", "csv"):
+            path = folder / "figures" / f"{name}.{kind}"
+            assert path.stat().st_size > 20, name
+        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        held = re.search(f'id="held-csv-{name}">([^<]+)<', page)
+        assert held and gzip.decompress(base64.b64decode(held[1])) == (folder / "figures" / f"{name}.csv").read_bytes()
+    assert len(set(re.findall(r'<img [^>]*alt="([^"]+)"', page))) == len(figures_)
+
+
+def test_csv_files_run_nothing_in_a_spreadsheet() -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"=x": ["=1+1", "+cmd", "-2", "@a", "\tb", "plain"], "n": [-1.5, 2, 3, 4, 5, np.nan]})
+    assert report_embed.csv_bytes(table).decode().splitlines() == [
+        "'=x,n", "'=1+1,-1.5", "'+cmd,2", "-2,3", "'@a,4", "'\tb,5", "plain,NA",
+    ]  # fmt: skip
+
+
+def test_map_holds_rare_types_whole_and_decodes_to_what_went_in() -> None:
+    import json
+
+    import pandas as pd
+
+    cells = pd.DataFrame(
+        {"sample": ["a"] * 800 + ["b"] * 200, "cell_type": (["caf"] * 780 + ["mast"] * 20) + ["caf"] * 200}
+    )
+    cells["cell_id"] = [f"c{i}" for i in range(1000)]
+    drawn = report_map.draw(cells, 300, 0, 50)
+    assert len(drawn) <= 300 and (drawn["cell_type"] == "mast").sum() == 20
+    shares = drawn[drawn["cell_type"] == "caf"]["sample"].value_counts(normalize=True)
+    assert shares["b"] == pytest.approx(200 / 980, abs=0.01)
+    assert drawn["cell_id"].is_unique and list(drawn["cell_id"]) == list(report_map.draw(cells, 300, 0, 50)["cell_id"])
+    values = np.array([0.0, np.nan, 3.5, 7.0])
+    data, low, high = report_map.quantised(values)
+    codes = np.frombuffer(data, np.uint8)
+    assert codes[1] == report_map.MISSING and (low, high) == (0.0, 7.0)
+    back = low + codes[[0, 2, 3]] / report_map.STEPS * (high - low)
+    assert np.abs(back - values[[0, 2, 3]]).max() <= (high - low) / report_map.STEPS / 2 + 1e-9
+    assert json.loads(report_embed.json_bytes({"a": [1]})) == {"a": [1]}
+
+
+def test_methods_say_what_ran_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    from nicheloop.report_methods import methods_chapter
+
+    d = report_data.Data(folder, Config())
+    headings = {b.text for b in methods_chapter(d, report_page.Page(tmp_path)) if b.kind == "heading"}
+    assert {"qc", "csc", "crosstalk", "loop"} <= headings and "screen" not in headings
+    io.write_text(tmp_path / "cohort" / "samples.tsv", "sample\tpatient\tstatus\treason\na\ta\tunreadable\tempty\n")
+    nothing = methods_chapter(report_data.Data(tmp_path, Config()), report_page.Page(tmp_path))
+    assert not [b for b in nothing if b.kind == "heading"]
+    assert any("Not run, or without any answer" in b.text for b in nothing)
+
+
+def test_inhibitors_have_sources_and_known_axes() -> None:
+    known = {a.id for a in genes.axes()}
+    for drug in resources.yaml("inhibitors.yaml"):
+        assert re.fullmatch(r"10\.\d{4,9}/\S+", drug["doi"]) and set(drug["axes"]) <= known, drug["drug"]
 
 
 def test_images_have_words(page: str) -> None:
@@ -234,7 +386,8 @@ def test_obstacle_of_malignant_receivers(tmp_path: Path) -> None:
         One(row, {**row, "receptor": "CXCR2", "receptor_upper": 0.012}, neutrophil), "CXCL8"
     )  # type: ignore[arg-type]
     assert said == (
-        "CXCL8: CXCR1/CXCR2 not detected in malignant cells of 1 of 1 tumour (at most 1.2\u00a0% of the cells of any tumour, "
+        "CXCL8: CXCR1/CXCR2 not detected in malignant cells of 1 of 1 tumour (at most 1.2\u00a0% of the cells of any "
+        "tumour, "
         "n = 300 cells)."
     )
     others = [
@@ -437,8 +590,15 @@ def test_facts_failures_and_receptors_where_their_tables_exist(tmp_path: Path) -
     status.run_status(tmp_path, samples, tmp_path / "cohort" / "status.tsv")
     d, paper = report_data.Data(tmp_path, Config()), report_page.Page(tmp_path)
     first, *rest = report_summary.summary_chapter(d)
-    assert first.kind == "note" and first.text.startswith("1 of 6 samples was not finished because a job failed: T3.")
-    assert next(b for b in rest if b.kind == "bullets" and "T3: the stage tam failed" in b.entries[0])
+    assert first.kind == "warnings"
+    said = [(w.text, w.anchor) for w in first.entries]
+    assert said[0][0].startswith("1 of 6 samples was not finished because a job failed: T3.")
+    assert said[1] == ("1 sample could not be read: T5.", "not-assessable")
+    assert (
+        "1 published fact of the hard kind differs from what was read: the files may not be the data described.",
+        "quality",
+    ) in said
+    assert next(b for b in rest if b.kind == "bullets" and "T3: the stage tam failed" in b.entries[0].text)
     _, said, table = report_cells.facts_blocks(d, paper)
     assert said.kind == "note" and "1 agree with what was read, 1 differ and 0 could not be checked" in said.text
     assert [r[4] for r in table.rows] == ["differ", "pass"]
@@ -490,7 +650,7 @@ def test_enrichment_marks_what_is_circular(tmp_path: Path) -> None:
 
 
 def test_same_tables_same_bytes(folder: Path, page: str) -> None:
-    config = Config()
+    config = load_config({"report": {"sample_pages": False}})
     report.run_report(folder, folder / "report.html", options=config.report, config=config)
     assert (folder / "report.html").read_text(encoding="utf-8") == page
     assert not list(folder.rglob("*.tmp"))
@@ -526,7 +686,9 @@ def test_empty_results(tmp_path: Path) -> None:
 
 
 def test_title_and_options_are_used(tmp_path: Path) -> None:
-    config = load_config({"report": {"title": "A & B <i>", "max_map_points": 100}, "csc": {"min_malignant": 60}})
+    config = load_config(
+        {"report": {"title": "A & B <i>", "max_map_points": 100, "sample_pages": False}, "csc": {"min_malignant": 60}}
+    )
     page = build(tmp_path, config, cells=60, truth=False)
     assert "<title>A &amp; B &lt;i&gt;</title>" in page
     assert "the same share of every sample" in page

@@ -1103,6 +1103,15 @@ class Report(Section):
         why="a share of a rare type would be a few dots",
         ge=0,
     )
+    sample_pages: bool = option(True, "write a page for every sample", unit="yes or no", why="who looks after a sample")
+    warn_ambient: float = option(
+        0.2,
+        "share of ambient RNA above which the first screen warns",
+        unit="fraction",
+        why="a fifth of the counts from elsewhere makes rare genes doubtful",
+        ge=0,
+        le=1,
+    )
 
 
 class Config(Section):

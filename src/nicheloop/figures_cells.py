@@ -55,13 +55,14 @@ def qc_attrition(reasons: pd.DataFrame) -> Figure:
 
 @styled
 def qc_distributions(qc: pd.DataFrame, order: Sequence[str], thresholds: pd.DataFrame | None = None) -> Figure:
-    """Boxes of library size, genes and mitochondrial share per sample, all barcodes; ticks mark the thresholds.
+    """Boxes of library size, genes and mitochondrial share per sample, before (pale) and after; ticks: thresholds.
 
-    `qc` needs ``sample`` and the metrics; `thresholds` is indexed by sample, its columns named like the metrics.
+    `qc` needs ``sample``, ``qc_pass`` and the metrics; `thresholds` is indexed by sample, with
+    columns named like the metrics.
     """
     from matplotlib.ticker import LogLocator
 
-    fig = new_figure(rows_height(len(order), base=1.2))
+    fig = new_figure(rows_height(len(order), 0.36, 1.2))
     metrics = (
         ("n_counts", "UMI per barcode", True),
         ("n_genes", "genes per barcode", True),
@@ -76,10 +77,14 @@ def qc_distributions(qc: pd.DataFrame, order: Sequence[str], thresholds: pd.Data
             if not len(values):
                 ax.text(0.02, i, "no value", transform=ax.get_yaxis_transform(), va="center", fontsize=7, color=GREY)
                 continue
-            low, q1, median, q3, high = np.percentile(values, [1, 25, 50, 75, 99])
-            ax.plot([low, high], [i, i], color=GREY, lw=1)
-            ax.barh(i, q3 - q1, left=q1, height=0.5, color="#88CCEE")
-            ax.plot([median, median], [i - 0.25, i + 0.25], color=INK, lw=1.4)
+            kept = groups[sample].loc[groups[sample]["qc_pass"].astype(bool), column].to_numpy(float)
+            for shown, y, colour in ((values, i - 0.19, "#88CCEE"), (kept[np.isfinite(kept)], i + 0.19, "#332288")):
+                if not len(shown):
+                    continue
+                low, q1, median, q3, high = np.percentile(shown, [1, 25, 50, 75, 99])
+                ax.plot([low, high], [y, y], color=GREY, lw=0.9)
+                ax.barh(y, q3 - q1, left=q1, height=0.3, color=colour)
+                ax.plot([median, median], [y - 0.16, y + 0.16], color="white" if colour == "#332288" else INK, lw=1.4)
             if thresholds is not None and sample in thresholds.index and column in thresholds:
                 cut = float(thresholds[column][sample])
                 if np.isfinite(cut):

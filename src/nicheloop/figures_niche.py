@@ -160,7 +160,7 @@ def axis_dots(axes_table: pd.DataFrame, names: Sequence[str]) -> Figure:
             y[known],
             s=size[known],
             c=part.loc[known, "effect"],
-            cmap="viridis",
+            cmap="viridis_r",
             vmin=low,
             vmax=max(high, low + 0.5),
             edgecolor="#444444",

@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from nicheloop import __version__, io, report_embed
 from nicheloop.provenance import describe
 from nicheloop.report_annotation import annotation_chapter
 from nicheloop.report_cells import composition_chapter, map_chapter, quality_chapter
-from nicheloop.report_closing import limitations_chapter, methods_chapter, not_assessable_chapter
+from nicheloop.report_closing import limitations_chapter, not_assessable_chapter
 from nicheloop.report_cohort import cohort_chapter, enrichment_chapter
 from nicheloop.report_data import Data
 from nicheloop.report_loop import loop_chapter
 from nicheloop.report_malignancy import malignancy_chapter
+from nicheloop.report_methods import methods_chapter
 from nicheloop.report_niche import crosstalk_chapter
-from nicheloop.report_page import Block, Chapter, Page, columns, text
+from nicheloop.report_page import Block, Chapter, Page, columns, heading, text
+from nicheloop.report_samples import sample_chapters
 from nicheloop.report_screen import has_screen, screen_chapter
 from nicheloop.report_states import csc_chapter, tam_chapter
 from nicheloop.report_summary import summary_chapter
@@ -63,36 +66,11 @@ def provenance_chapter(d: Data, page: Page, record: dict[str, Any]) -> list[Bloc
         ],
         columns=["package", "version"],
     )
-    wanted = [
-        c
-        for c in (
-            "sample",
-            "patient",
-            "subtype",
-            "tissue",
-            "treatment",
-            "sorting",
-            "chemistry",
-            "dataset",
-            "n_features",
-            "n_genes",
-            "n_unresolved",
-            "is_counts",
-        )
-        if c in d.sheet
-    ]
     blocks = [
         text(
             f"nicheloop {record['nicheloop']}, Python {record['python']}, seed {record['seed']}, sample sheet "
             f"'{record['sample_sheet']}'. The same input, configuration and versions give the same bytes; this page "
             "holds no date. Everything here is also in provenance.json."
-        ),
-        page.table(
-            "inputs",
-            d.sheet.loc[d.samples, wanted].reset_index(drop=True),
-            {c: (c.replace("_", " "), None) for c in wanted},
-            "Samples as they came in.",
-            path="cohort/samples.tsv",
         ),
         page.table("versions", packages, columns("package | version"), "Versions."),
     ]
@@ -134,7 +112,7 @@ def render_page(
     parts = {
         n: (files("nicheloop") / "templates" / n).read_text("utf-8") for n in ("report.css", "early.js", "report.js")
     }
-    scripts = {"early": parts["early.js"], "script": parts["report.js"] if script else ""}
+    scripts = {"early": parts["early.js"], "script": parts["report.js"]} if script else {"early": "", "script": ""}
     return environment.get_template("report.html.j2").render(
         title=title,
         lead=lead,
@@ -157,6 +135,11 @@ def run_report(results: str | Path, out: str | Path, *, options: Options, config
     data, page = Data(results, config), Page(results)
     record = describe(config)
     chapters = [Chapter("Summary", summary_chapter(data))]
+    if options.sample_pages:
+        chapters[0].blocks.append(heading("Pages of single samples"))
+        chapters[0].blocks.append(
+            Block("links", entries=[(s, f"report/{quote(s, safe='')}.html") for s in data.samples])
+        )
     for title, make in CHAPTERS:
         if make is truth_chapter and not (results / "demo" / "truth_cells.tsv.gz").exists():
             continue
@@ -169,3 +152,10 @@ def run_report(results: str | Path, out: str | Path, *, options: Options, config
         "with uncertainty, and with what could not be assessed."
     )
     io.write_text(out, render_page(options.title, lead, chapters, {**page.payloads, **report_embed.libraries()}))
+    for folder in ("figures", "tables", "report"):  # the workflow expects them, filled or not
+        (results / folder).mkdir(exist_ok=True)
+    for sample in data.samples if options.sample_pages else ():
+        alone = render_page(
+            f"{options.title}: {sample}", "One sample of the cohort.", sample_chapters(data, sample), script=False
+        )
+        io.write_text(results / "report" / f"{sample}.html", alone)

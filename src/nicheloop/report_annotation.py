@@ -39,7 +39,9 @@ def annotation_chapter(d: Data, page: Page) -> list[Block]:
                 f"n = {len(types):,} cells of all samples. Dot area: share of the type's cells with a count; colour: "
                 "mean of log1p counts per 10,000. The first markers of every type are drawn; coloured bars above show "
                 "which type a gene belongs to.",
-                "Dot plot of marker genes by cell type.",
+                f"Dot plot of marker genes by cell type: {pooled['cell_type'].nunique()} types, "
+                f"{pooled['gene'].nunique()} genes.",
+                pooled[["gene", "cell_type", "n_cells", "fraction", "mean_lognorm"]],
             )
         )
     minimum = d.config.annotate.min_confidence
@@ -52,7 +54,12 @@ def annotation_chapter(d: Data, page: Page) -> list[Block]:
             f"n = {len(types):,} cells; {int(unresolved.sum()):,} ({fraction(unresolved.mean())}) are unresolved. "
             f"Below a posterior of {minimum:g}, or without enough markers, a cell gets no type: better unknown than "
             f"wrong.{many(d.samples)}",
-            "Histogram of annotation confidence and unresolved share per sample.",
+            f"Histogram of annotation confidence and unresolved share per sample; {fraction(unresolved.mean())} "
+            "unresolved "
+            "over all.",
+            types.assign(confidence_from=np.floor(types["confidence"] * 40) / 40, unresolved=unresolved, cells=1)
+            .groupby(["sample", "unresolved", "cell_type_reason", "confidence_from"], as_index=False)["cells"]
+            .sum(),
         )
     )
     blocks += [calibration_table(types, page), unresolved_table(d, types, page)]

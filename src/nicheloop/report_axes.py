@@ -118,6 +118,7 @@ def patient_values(rows: pd.DataFrame, pair: pd.Series, order: list[str], level:
 
 def consistency_blocks(d: Data, page: Page) -> list[Block]:
     """Do the patients agree: effects with intervals, leave-one-out range, subtypes, power."""
+    import pandas as pd
     from scipy.special import ndtri
 
     axes, rows = d.table("axes"), d.per_sample("crosstalk")
@@ -146,6 +147,10 @@ def consistency_blocks(d: Data, page: Page) -> list[Block]:
                 "is left out. Strength is a level, so 0 has no meaning there; specificity 0 means no more than in "
                 f"other types. NA: why the tumour has no value.{many(everyone, 'tumours')}",
                 f"Forest plots of strength and specificity per tumour for {names}.",
+                pd.concat(
+                    [t.assign(axis=p["axis"], sender=p["sender"], receiver=p["receiver"]) for p, t in part],
+                    ignore_index=True,
+                ),
             )
         )
     tested = axes[~axes["arm"].isin(CHECKS) & (axes["n_assessable"] > 0)]
@@ -319,7 +324,19 @@ def decoy_blocks(d: Data, page: Page) -> list[Block]:
                 f"n = {count(row['n_tested'], 'decoy')} in {count(with_decoys, 'tumour')}. Dot and line: "
                 f"share with p of {alpha:g} or less by all three nulls, with its interval; cross: by labels and "
                 "matched pairs alone; dashed: the level.",
-                "Share of significant decoys per tumour, with and without the decoy null.",
+                f"Share of significant decoys per tumour; {fraction(row['fraction'])} over the cohort, "
+                f"{fraction(row['fraction_usual'])} without the decoy null.",
+                table[
+                    [
+                        "patient",
+                        "n_tested",
+                        "n_significant",
+                        "fraction",
+                        "fraction_low",
+                        "fraction_high",
+                        "fraction_usual",
+                    ]
+                ],
             )
         )
     else:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from nicheloop import figures_cells, report_map
+from nicheloop import figures_cells, figures_states, report_map
 from nicheloop.report_data import Data, find_figure, thresholds, words_of
 from nicheloop.report_help import help_for
-from nicheloop.report_page import SAMPLES, Block, Page, columns, count, fraction, heading, many, note, text
+from nicheloop.report_page import SAMPLES, Block, Page, columns, count, fraction, heading, many, note, number, text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAP_COLUMNS = ("cell_id", "sample", "cell_type", "malignancy")
 
@@ -18,8 +23,9 @@ def quality_chapter(d: Data, page: Page) -> list[Block]:
 
     qc = d.per_sample("qc")
     order = d.samples[:SAMPLES]
+    card = card_blocks(d, page)
     if not len(qc):
-        return [note("No sample has a quality table: nothing could be read.")]
+        return [*card, note("No sample has a quality table: nothing could be read.")]
     reasons = qc.groupby(["sample", "qc_reason"]).size().unstack(fill_value=0).reindex(order, fill_value=0)
     cuts = pd.DataFrame({s: thresholds(d.summary("qc", s)) for s in order}).T
     section = d.config.qc
@@ -64,16 +70,24 @@ def quality_chapter(d: Data, page: Page) -> list[Block]:
             "Which filter dropped the barcodes of each sample?",
             f"n = {total:,} barcodes of {count(len(order), 'sample')}; the first filter that fails is "
             f"counted.{many(d.samples)}",
-            f"Stacked bars: {kept} of {total} barcodes kept over {len(order)} samples.",
+            f"Stacked bars: {kept:,} of {total:,} barcodes kept over {len(order)} samples; most were dropped for "
+            f"{dropped_most(reasons)}.",
+            reasons.reset_index(),
         ),
         page.figure(
             "qc_distributions",
             figures_cells.qc_distributions(qc, order, cuts),
             "How deep and how clean is each sample?",
-            f"n = {total:,} barcodes before filtering. Bar: middle half; black: median; line: 1st to 99th percentile; "
-            "dark red: the threshold in force in that sample (lower limit for UMI and genes, upper limit for "
-            "mitochondrial share), where it was recorded.",
-            "Per sample ranges of library size, detected genes and mitochondrial share with thresholds.",
+            f"n = {total:,} barcodes before and {kept:,} after filtering. Of each sample the upper, pale bar: all "
+            "barcodes, the "
+            "lower, dark one: those kept. Bar: middle half; black: median; line: 1st to 99th percentile; dark red: the "
+            "threshold in force in that sample (lower limit for UMI and genes, upper limit for mitochondrial share), "
+            "where "
+            "it was recorded.",
+            "Per sample ranges of library size, detected genes and mitochondrial share before and after filtering; "
+            "median "
+            f"{qc['n_counts'].median():,.0f} UMI and {qc['n_genes'].median():,.0f} genes over all barcodes.",
+            quantile_table(qc, order, cuts),
         ),
         page.table(
             "quality",
@@ -88,19 +102,99 @@ def quality_chapter(d: Data, page: Page) -> list[Block]:
             "ambient share: counts of a cell that are ambient RNA, from genes its type cannot make.",
         ),
     ]
+    estimates = frame.assign(doublet_share=frame["doublets"] / frame["barcodes"].where(frame["barcodes"] > 0))
+    shown = estimates[estimates["sample"].isin(order)]
+    blocks.append(
+        page.figure(
+            "qc_estimates",
+            figures_states.measures(
+                shown["sample"].tolist(),
+                [
+                    ("barcodes called doublets", shown["doublet_share"].to_numpy(float)),
+                    ("ambient share of a cell's counts", shown["contamination"].to_numpy(float)),
+                ],
+                "How many doublets, and how much RNA from elsewhere?",
+            ),
+            "How many doublets, and how much RNA from elsewhere?",
+            f"n = {count(len(shown), 'sample')}. Doublets: two cells in one droplet, share of all barcodes; two "
+            "cells of one "
+            "type are not seen. Ambient: RNA of the soup, from genes that the cell's type cannot make. NA: not "
+            "estimated; "
+            f"the table above says why.{many(d.samples)}",
+            f"Bars of the doublet share (median {fraction(shown['doublet_share'].median())}) and of the ambient share "
+            f"(median {fraction(shown['contamination'].median())}) of {count(len(shown), 'sample')}.",
+            shown[["sample", "barcodes", "doublets", "doublet_share", "contamination"]],
+        )
+    )
+    return card + blocks + facts_blocks(d, page)
+
+
+def card_blocks(d: Data, page: Page) -> list[Block]:
+    """What came in: the samples as the sheet and the files describe them, and the genes that can be measured at all."""
+    import pandas as pd
+
+    wanted = [
+        c
+        for c in (
+            "sample", "patient", "subtype", "tissue", "treatment", "sorting", "chemistry", "dataset", "n_features",
+            "n_genes", "n_unresolved", "is_counts",
+        )
+        if c in d.sheet
+    ]  # fmt: skip
+    words = {
+        "n_features": "features",
+        "n_genes": "genes",
+        "n_unresolved": "features without a gene",
+        "is_counts": "counts",
+    }
+    sheet = d.sheet.loc[d.samples].reset_index(drop=True)
+    figures_of = [c for c in wanted if c.startswith("n_")]
+    sheet = sheet.assign(**{c: pd.to_numeric(sheet[c]) for c in figures_of})
+    blocks = [
+        heading("Data card"),
+        page.table(
+            "inputs",
+            sheet,
+            {c: (words.get(c, c.replace("dataset", "data set")), number if c in figures_of else None) for c in wanted},
+            "Samples as they came in.",
+            "Counts: whether the matrix holds counts; what rests on counting noise needs them.",
+            path="cohort/samples.tsv",
+        ),
+    ]
     guards = [c for c in d.sheet.columns if c.startswith("guard_")]
     if guards:
         blocks.append(
             page.table(
                 "guards",
-                d.sheet.loc[d.samples].reset_index(drop=True),
+                sheet,
                 {"sample": ("sample", None), **{c: (c.removeprefix("guard_"), None) for c in guards}},
                 "Are the genes the questions need in each matrix at all?",
                 "A gene that is absent from the reference cannot be measured; its zeros say nothing.",
                 path="cohort/samples.tsv",
             )
         )
-    return blocks + facts_blocks(d, page)
+    return [*blocks, heading("Barcodes and cells")]
+
+
+def dropped_most(reasons: pd.DataFrame) -> str:
+    """The filter that dropped most barcodes, in words."""
+    lost = reasons.drop(columns="pass", errors="ignore").sum()
+    return str(lost.idxmax()).replace("_", " ") if len(lost) and lost.max() > 0 else "nothing"
+
+
+def quantile_table(qc: pd.DataFrame, order: list[str], cuts: pd.DataFrame) -> pd.DataFrame:
+    """What the figure of distributions draws: quantiles per sample and metric, before and after, with the threshold."""
+    import pandas as pd
+
+    rows = []
+    for name in ("n_counts", "n_genes", "pct_mito"):
+        for when, part in (("before", qc), ("after", qc[qc["qc_pass"].astype(bool)])):
+            wide = part.groupby("sample")[name].quantile([0.01, 0.25, 0.5, 0.75, 0.99]).unstack()
+            wide.columns = ["p1", "p25", "median", "p75", "p99"]
+            wide = wide.reindex(order).reset_index().assign(metric=name, when=when)
+            rows.append(wide.assign(threshold=[cuts[name].get(s) for s in wide["sample"]]))
+    out = pd.concat(rows, ignore_index=True)
+    return out[["metric", "when", "sample", "p1", "p25", "median", "p75", "p99", "threshold"]]
 
 
 def facts_blocks(d: Data, page: Page) -> list[Block]:
@@ -189,6 +283,8 @@ def composition_chapter(d: Data, page: Page) -> list[Block]:
         return [note("No cell was given a type.")]
     order = d.samples[:SAMPLES]
     n = int(table["n_cells"].sum())
+    sizes = table.groupby("cell_type")["n_cells"].sum().sort_values(ascending=False, kind="stable")
+    largest = f"{str(sizes.index[0]).replace('_', ' ')} ({fraction(sizes.iloc[0] / max(n, 1))})"
     return [
         page.figure(
             "composition",
@@ -197,7 +293,8 @@ def composition_chapter(d: Data, page: Page) -> list[Block]:
             f"n = {n:,} kept cells; samples by subtype, normal tissue last.{many(d.samples)} Epithelial cells are "
             "split by the malignancy call. Shares sum to one: more of one type means less of the others. Dissociation "
             "loses neutrophils, adipocytes and fragile cells.",
-            f"Stacked bars of cell type shares for {len(order)} samples.",
+            f"Stacked bars of cell type shares for {len(order)} samples; the largest type over all is {largest}.",
+            table[["sample", "cell_type", "n_cells", "fraction"]],
         ),
         page.table(
             "composition_top",

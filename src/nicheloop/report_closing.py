@@ -5,7 +5,7 @@ from __future__ import annotations
 from nicheloop import figures
 from nicheloop.report_data import Data
 from nicheloop.report_page import Block, Page, bullets, columns, heading, listed, text
-from nicheloop.report_text import LIMITATIONS, METHOD_NOTES, explain
+from nicheloop.report_text import LIMITATIONS, explain
 from nicheloop.status import GOOD
 
 
@@ -91,25 +91,3 @@ def limitations_chapter(d: Data, page: Page) -> list[Block]:
         "Give n as patients, not as cells.",
     )
     return [bullets(LIMITATIONS), heading("Wording rules"), bullets(rules)]
-
-
-def methods_chapter(d: Data, page: Page) -> list[Block]:
-    """What was done, with the options in force."""
-    blocks = [text("What each stage did, and the options in force. Values that differ from the defaults are marked.")]
-    defaults = type(d.config)()
-    for name, words in METHOD_NOTES.items():
-        section = getattr(d.config, name, None)
-        if section is None:
-            continue
-        values = section.model_dump()
-        usual = getattr(defaults, name).model_dump()
-        entries = []
-        for key, value in values.items():
-            info = type(section).model_fields[key]
-            extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-            unit = extra.get("unit")
-            unit_text = f" {unit}" if unit and unit not in ("-", "yes or no", "text") else ""
-            changed = f" (default {usual[key]})" if value != usual[key] else ""
-            entries.append(f"{info.description}: {value}{unit_text}{changed}")
-        blocks += [heading(name), text(words), Block("code", title="options", text="\n".join(entries))]
-    return blocks

@@ -8,6 +8,7 @@ import numpy as np
 
 from nicheloop import figures, figures_niche
 from nicheloop.report_data import Data, cohort_words
+from nicheloop.report_nulls import her2_pten_blocks, tissue_blocks
 from nicheloop.report_page import Block, Page, bullets, columns, count, heading, interval, listed, note, text
 from nicheloop.report_text import explain
 
@@ -95,7 +96,7 @@ def cohort_chapter(d: Data, page: Page) -> list[Block]:
                 "a subtype marker too.",
             )
         )
-    return blocks
+    return blocks + her2_pten_blocks(d, page) + tissue_blocks(d, page)
 
 
 def enrichment_chapter(d: Data, page: Page) -> list[Block]:
@@ -136,7 +137,9 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
                     (f"n = {count(n, 'patient')} with both states. " if n == n else "")
                     + "Null: permuted genes. "
                     + "Sets with the largest absolute normalised enrichment score; pale: q of 0.25 or more.",
-                    f"Bars of normalised enrichment scores for {contrast}.",
+                    f"Bars of normalised enrichment scores for {contrast}; {int((part['q'] < 0.25).sum())} of "
+                    f"{int(part['nes'].notna().sum())} sets have q below 0.25.",
+                    part[["gene_set", "size", "nes", "p", "q", "leading_edge"]],
                 )
             )
             ranked = (

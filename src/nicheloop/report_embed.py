@@ -71,7 +71,8 @@ def policy(*scripts: str) -> str:
     sums = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(s.encode('utf-8')).digest()).decode('ascii')}'" for s in scripts
     )
+    allowed = f"{sums} blob:" if scripts else "'none'"
     return (
-        f"default-src 'none'; script-src {sums} blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
         "base-uri 'none'; form-action 'none'"
     )

@@ -57,7 +57,13 @@ def loop_chapter(d: Data, page: Page) -> list[Block]:
                 f"n = {count(len(tumours), 'tumour')}, one primary sample each. Bar: effect with its interval; dark: p "
                 "below 0.05 against the arm's null; A and C: log2 strength over permuted labels, B: read-out z of "
                 f"CSC-high minus CSC-low cells. NA: the arm could not be measured.{many(d.tumours, 'tumours')}",
-                "Bars of the arms A, B and C per tumour for " + listed(list(part)) + ".",
+                f"Bars of the arms A, B and C per tumour for {listed([str(a).replace('_', ' ') for a in part])}; "
+                f"{int((mine[mine['axis'].isin(part)]['p'] < 0.05).sum())} of {int(mine['axis'].isin(part).sum())} "
+                "arms stand out.",
+                mine.loc[
+                    mine["axis"].isin(part),
+                    ["sample", "axis", "arm", "what", "status", "effect", "effect_low", "effect_high", "z", "p"],
+                ],
             )
         )
     blocks += verdict_blocks(loop, page)
@@ -178,7 +184,27 @@ def arm_blocks(arms: pd.DataFrame, tumours: list[str], page: Page) -> list[Block
                 f"n = {count(len(tumours), 'tumour')}. Difference of the leave-out read-out within clone and depth "
                 "(z), each read-out once; line: interval of the raw one; adjusted versions also for library size; "
                 "filled: p below 0.05. Left: the primary label, right: the second one. NA: why there is no answer.",
-                "Raw and adjusted response differences per tumour for both labels.",
+                "Raw and adjusted response differences per tumour for both labels: "
+                + listed(list(names.values()), 8)
+                + ".",
+                read[
+                    [
+                        "sample",
+                        "axis",
+                        "arm",
+                        "what",
+                        "effect",
+                        "effect_low",
+                        "effect_high",
+                        "effect_stress",
+                        "effect_ifn",
+                        "effect_adjusted",
+                        "p_raw",
+                        "p_stress",
+                        "p_ifn",
+                        "p_adjusted",
+                    ]
+                ],
             )
         )
         for arm, name, label in (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nicheloop import figures, figures_cells, io, tables
+from nicheloop import figures, figures_cells, figures_states, io, tables
 from nicheloop.report_data import Data, find_figure, plain, rung, words_of
 from nicheloop.report_page import (
     PANELS,
+    SAMPLES,
     Block,
     Page,
     bullets,
@@ -16,6 +17,7 @@ from nicheloop.report_page import (
     count,
     fraction,
     listed,
+    many,
     note,
     number,
     text,
@@ -110,11 +112,24 @@ def malignancy_chapter(d: Data, page: Page) -> list[Block]:
         )
     frame = pd.DataFrame(rows)
     n_epithelial = int(frame["epithelial"].sum())
+    shown = frame.head(SAMPLES)
+    counts = shown.set_index("sample")[["malignant", "normal", "unassigned"]]
     blocks = [
         text(
             f"Of {n_epithelial:,} epithelial cells {int(frame['malignant'].sum()):,} were called malignant, "
             f"{int(frame['normal'].sum()):,} normal and {int(frame['unassigned'].sum()):,} unassigned. Unassigned "
             "cells are left out of everything that is said about malignant cells."
+        ),
+        page.figure(
+            "malignancy_calls",
+            figures_states.malignancy_calls(counts),
+            "Which epithelial cells are malignant?",
+            f"n = {n_epithelial:,} epithelial cells of {count(len(shown), 'sample')}. Unassigned: the evidence "
+            "decides neither way, or "
+            f"nothing could be compared.{many(d.samples)}",
+            f"Stacked bars: {int(frame['malignant'].sum()):,} malignant, {int(frame['normal'].sum()):,} normal and "
+            f"{int(frame['unassigned'].sum()):,} unassigned epithelial cells.",
+            counts.reset_index(),
         ),
         page.table(
             "malignancy",
@@ -177,6 +192,7 @@ def malignancy_chapter(d: Data, page: Page) -> list[Block]:
                 "gain, blue: loss; all panels share one scale. The title names the reference rung. Normal epithelium "
                 f"and CAF should be pale.{more}",
                 "Copy-number heat maps of " + listed([p[0].split(";")[0] for p in part], 20) + ".",
+                pd.concat([p[1] for p in part]),
             )
         )
     if not panels:
@@ -245,6 +261,7 @@ def check_blocks(d: Data, page: Page) -> list[Block]:
                     f"under each column gives; empty: too few genes.{more}",
                     f"Heat map of {shown['region'].nunique()} chromosome regions by clone, with marks where a change "
                     "is seen.",
+                    shown[["sample", "clone", "region", "expected", "seen", "agrees", "n_genes", "log2", "z"]],
                 )
             )
         blocks.append(

@@ -10,7 +10,20 @@ from nicheloop import figures, figures_niche
 from nicheloop.detection import furthest
 from nicheloop.report_axes import CHECKS, consistency_blocks, control_blocks
 from nicheloop.report_data import Data
-from nicheloop.report_page import MAIN_AXES, Block, Page, bullets, columns, count, fraction, listed, note, text
+from nicheloop.report_drugs import drug_blocks
+from nicheloop.report_page import (
+    MAIN_AXES,
+    Block,
+    Page,
+    bullets,
+    columns,
+    count,
+    fraction,
+    heading,
+    listed,
+    note,
+    text,
+)
 from nicheloop.report_text import short_words
 
 if TYPE_CHECKING:
@@ -18,6 +31,16 @@ if TYPE_CHECKING:
 
     from nicheloop.config import Crosstalk as Floor
 
+THEMES = (
+    ("The IL6 family", ("IL6_classic", "IL6_trans", "IL6_autocrine", "OSM", "LIF", "IL11")),
+    ("CXCL8 and PPBP: neutrophils and platelets", ("CXCL8", "CXCL1_2_3_5_6", "PPBP")),
+    (
+        "Recruitment of monocytes, and macrophages",
+        ("CCL2", "CSF1", "CSF2", "CCL5", "CCL18", "MIF", "SPP1_CD44", "IL10", "IL4_IL13"),
+    ),
+    ("Fibroblasts", ("IL1B", "TNF", "TGFB1", "HA_CD44", "THY1_ITGAM", "CXCL12", "GAS6_AXL", "EGF_HBEGF_AREG")),
+    ("Endothelium and angiogenesis", ("VEGFA", "JAG_NOTCH", "EFNA_EPHA4")),
+)
 CELL_WORDS = {"csc_high": "CSC-high", "icaf": "iCAF", "mycaf": "myCAF", "caf": "CAF", "pvl": "PVL", "t_nk": "T and NK"}
 
 
@@ -101,6 +124,7 @@ def crosstalk_chapter(d: Data, page: Page) -> list[Block]:
         *dot_blocks(axes, page),
         *consistency_blocks(d, page),
         *control_blocks(d, page),
+        *drug_blocks(d, page),
     ]
 
 
@@ -177,16 +201,18 @@ def barcode_blocks(rows: pd.DataFrame, page: Page) -> list[Block]:
 
 
 def dot_blocks(axes: pd.DataFrame, page: Page) -> list[Block]:
-    """Sender by receiver plots: the main axes, then every other one that is tested in some tumour."""
+    """Sender by receiver plots, axes by theme; an axis that no tumour could be tested for shows why."""
     claims = axes[~axes["arm"].isin(CHECKS)]
     n = int(axes["n_patients"].max()) if len(axes) else 0
-    main = [a for a in MAIN_AXES if a in set(claims["axis"])]
-    some = claims[claims["n_assessable"] > 0].groupby("axis")["n_assessable"].max()
-    rest = sorted((a for a in some.index if a not in MAIN_AXES), key=lambda a: (-some[a], a))
+    there = set(claims["axis"])
+    themes = [(title, [a for a in names if a in there]) for title, names in THEMES]
+    known = {a for _, names in THEMES for a in names}
+    themes.append(("Other axes", sorted(there - known)))
     blocks = []
-    for i, names in enumerate([main[:4], main[4:], *figures.chunks(rest, 6)], start=1):
-        if not names:
-            continue
+    drawn = [(title, part) for title, names in themes for part in figures.chunks(names, 6)]
+    for i, (title, names) in enumerate(drawn, start=1):
+        if i == 1 or drawn[i - 2][0] != title:
+            blocks.append(heading(title))
         blocks.append(
             page.figure(
                 f"axes_{i}",
@@ -196,7 +222,13 @@ def dot_blocks(axes: pd.DataFrame, page: Page) -> list[Block]:
                 "tested; colour: mean log2 strength in counts per 10,000 (random effects, two patients or more; "
                 "hollow: one patient); numbers: significant of assessable patients. Other marks: the commonest reason "
                 "why the pair could not be tested.",
-                "Sender by receiver dots for " + listed(list(names)) + ".",
+                f"Sender by receiver dots for {listed([str(n).replace('_', ' ') for n in names])}: "
+                f"{int((claims[claims['axis'].isin(names)]['n_assessable'] > 0).sum())} of "
+                f"{int(claims['axis'].isin(names).sum())} pairs of types could be tested in some tumour.",
+                axes.loc[
+                    axes["axis"].isin(names),
+                    ["axis", "sender", "receiver", "n_patients", "n_assessable", "n_significant", "status", "effect"],
+                ],
             )
         )
     return blocks

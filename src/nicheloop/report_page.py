@@ -33,6 +33,7 @@ class Column:
 
     label: str
     numeric: bool = False
+    name: str = ""  # of the column in the table's file
 
 
 @dataclass
@@ -264,7 +265,7 @@ class Page:
             order.append(values)
         shown = f"{len(rows[:most]):,} of {count(len(table), 'row')} shown." if len(table) > most else ""
         shown = shown or f"{count(len(table), 'row')}."
-        heads = [Column(label, form not in (None, short_words)) for label, form in columns.values()]
+        heads = [Column(label, form not in (None, short_words), n) for n, (label, form) in columns.items()]
         block = Block("table", name=name, title=title, caption=caption, columns=heads, shown=shown, path=path)
         block.rows, block.order = rows[:most], order[:most]
         if len(rows) > most and self.files:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from nicheloop import figures, figures_niche
 from nicheloop.report_data import Data
+from nicheloop.report_nulls import (
+    locus_blocks,
+    null_blocks,
+    posterior_blocks,
+    readout_blocks,
+    tam_blocks,
+)
 from nicheloop.report_page import (
     PANELS,
     SAMPLES,
@@ -71,6 +78,7 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
                 f"given.{many(list(primary['sample']), 'tumours')}",
                 f"Forest plot of CD44+/CD24- fractions; {int(good.sum())} tumours with an estimate, "
                 f"{int((~good).sum())} without.",
+                rows[["sample", "subtype", "n_malignant", "value", "low", "high", "naive_fraction", "status"]],
             )
         )
     blocks.append(
@@ -88,7 +96,8 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
             path="cohort/csc_patients.tsv",
         )
     )
-    blocks += rates_blocks(d, page)
+    blocks += posterior_blocks(d, page) + rates_blocks(d, page)
+    blocks += null_blocks(d, page) + readout_blocks(d, page) + locus_blocks(d, page)
     controls = d.table("csc_controls")
     blocks.append(heading("What if all cells were scored?"))
     if controls["fraction_called"].notna().any():
@@ -109,7 +118,9 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
                 "a sample; bar: the median of samples. The same caller applied to every type. T cells, fibroblasts "
                 "and perivascular cells express CD44 and no CD24 by nature: without the restriction to malignant "
                 "cells most 'stem cells' would be stroma.",
-                "Share of cells of each type that the CD44/CD24 caller would take.",
+                f"Share of cells of each type that the CD44/CD24 caller would take; most in "
+                f"{str(wide['cell_type'].iloc[0]).replace('_', ' ')} (median {fraction(wide['median'].iloc[0])}).",
+                pooled[["sample", "cell_type", "n_cells", "fraction_called"]],
             )
         )
         blocks.append(
@@ -153,7 +164,19 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
                 f"n = {int(aldh['n_malignant'].sum()):,} malignant cells of {count(len(aldh), 'tumour')}. RNA, not "
                 "enzyme activity: never read it as ALDEFLUOR-positive. LP-adjusted: the expected rate follows "
                 "luminal-progenitor likeness, because normal progenitors express ALDH1A3.",
-                "Forest plot of ALDH1A3-high fractions.",
+                f"Forest plot of ALDH1A3-high fractions; {int(ok.sum())} of {len(aldh)} tumours have one.",
+                rows[
+                    [
+                        "sample",
+                        "subtype",
+                        "n_malignant",
+                        "value",
+                        "low",
+                        "high",
+                        "aldh1a3_lp_fraction",
+                        "aldh1a3_status",
+                    ]
+                ],
             )
         )
     blocks.append(
@@ -213,6 +236,8 @@ def rates_blocks(d: Data, page: Page) -> list[Block]:
 
 def tam_chapter(d: Data, page: Page) -> list[Block]:
     """M1 and M2 as two axes."""
+    import pandas as pd
+
     table = d.table("tam_patients")
     if not len(table):
         return [note("There is no table of macrophages.")]
@@ -248,6 +273,7 @@ def tam_chapter(d: Data, page: Page) -> list[Block]:
                 f"expression-matched nulls; dashed: the class cut at z = {cut:g}."
                 " Sets without secreted genes, so that the axes share nothing with the crosstalk chapter." + left_out,
                 "Scatter of M1 against M2 z for " + listed([p[0] for p in part], 20) + ".",
+                pd.concat([p[1][["sample", "cell_id", "m1_z", "m2_z", "tam_class"]] for p in part]),
             )
         )
     if not panels:
@@ -268,23 +294,4 @@ def tam_chapter(d: Data, page: Page) -> list[Block]:
             path="cohort/tam_patients.tsv",
         )
     )
-    states = cells[cells["tam_state"].notna()]
-    if len(states):
-        wide = (
-            states.groupby("tam_state")
-            .agg(macrophages=("cell_id", "size"), samples=("sample", "nunique"))
-            .reset_index()
-        )
-        wide["share"] = wide["macrophages"] / wide["macrophages"].sum()
-        wide = wide.sort_values(["macrophages", "tam_state"], ascending=[False, True], kind="stable")
-        blocks.append(
-            page.table(
-                "tam_states",
-                wide,
-                columns("tam_state: dominant state | macrophages # | share % | samples #"),
-                "Dominant states (Ma 2022).",
-                "A state is given only where it leads the next by a margin; the sets overlap, so many macrophages "
-                "stay mixed.",
-            )
-        )
-    return blocks
+    return blocks + tam_blocks(d, page)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nicheloop import figures
-from nicheloop.report_data import Data, cohort_words
+from nicheloop.report_data import Data, cohort_words, find_figure
 from nicheloop.report_niche import towards_malignant
 from nicheloop.report_page import (
     MAIN_AXES,
     Block,
+    Linked,
+    anchor_of,
     bullets,
     count,
     fraction,
     heading,
     interval,
     listed,
-    note,
     text,
 )
 from nicheloop.report_text import short_words
@@ -24,6 +25,92 @@ from nicheloop.status import GOOD, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+PLACES = {
+    "quality": "Quality",
+    "annotation": "Annotation",
+    "malignancy": "Malignancy",
+    "csc": "Cancer stem cells (CD44/CD24 and ALDH1A3)",
+    "macrophages": "Macrophages (M1/M2)",
+    "crosstalk": "Crosstalk (IL6, CXCL8, PPBP)",
+    "loop": "Loop",
+    "cohort": "Cohort",
+    "missing": "Not assessable",
+}
+
+
+class Sentences:
+    """Sentences of the first screen, each with the chapter it comes from."""
+
+    def __init__(self) -> None:
+        self.entries: list[Linked] = []
+
+    def say(self, place: str, sentence: str) -> None:
+        """Add a sentence that leads to a chapter."""
+        title = PLACES[place]
+        self.entries.append(Linked(sentence, anchor_of(title), title.split(" (")[0]))
+
+
+def warnings_of(d: Data) -> list[Linked]:
+    """What is wrong, each with its place; empty where nothing is."""
+    said = Sentences()
+    failed = failed_samples(d)
+    if failed:
+        said.say(
+            "missing",
+            f"{len(failed)} of {count(len(d.samples), 'sample')} {'was' if len(failed) == 1 else 'were'} not finished "
+            f"because a job failed: {listed(failed)}. What follows holds for the rest.",
+        )
+    unread = [s for s in d.samples if d.sheet_value(s, "status") == "unreadable" and s not in failed]
+    if unread:
+        said.say("missing", f"{count(len(unread), 'sample')} could not be read: {listed(unread)}.")
+    facts = d.table("facts")
+    hard = facts[(facts["result"] == "differ") & (facts["severity"] == "hard")]
+    if len(hard):
+        said.say(
+            "quality", f"{count(len(hard), 'published fact')} of the hard kind "
+            f"{'differs' if len(hard) == 1 else 'differ'} from "
+            "what was read: the files may not be the data described.",
+        )  # fmt: skip
+    ambient = {s: find_figure(d.summary("ambient", s), "contamination") for s in d.samples}
+    dirty = [s for s, v in ambient.items() if v > d.config.report.warn_ambient]
+    if dirty:
+        said.say(
+            "quality",
+            f"Much ambient RNA (above {fraction(d.config.report.warn_ambient)} of a cell's counts): {listed(dirty)}.",
+        )
+    calls = d.per_sample("malignancy", ["cell_id", "malignancy"])
+    normal = calls[
+        calls["sample"].isin([s for s in d.samples if d.is_normal(s)]) & (calls["malignancy"] != "not_epithelial")
+    ]
+    wrong = int((normal["malignancy"] == "malignant").sum())
+    if wrong:
+        said.say(
+            "malignancy",
+            f"{wrong} of {count(len(normal), 'epithelial cell')} of normal tissue were called malignant, "
+            "which is an error.",
+        )
+    flagged = d.statuses[
+        (d.statuses["stage"] == "malignancy") & d.statuses["status"].isin(("caf_flagged", "caf_called_malignant"))
+    ]
+    if len(flagged):
+        said.say(
+            "malignancy", f"More fibroblasts than allowed look malignant: {listed(sorted(set(flagged['sample'])))}."
+        )
+    controls = d.table("axis_controls")
+    if len(controls):
+        best = controls.groupby("control")["verdict"].apply(set)
+        missed = sorted(str(c) for c, v in best.items() if "positive" not in v and "not positive" in v)
+        if missed:
+            said.say("crosstalk", f"Positive controls that were not found where their cells are: {listed(missed)}.")
+    decoys = d.table("decoys")
+    total = decoys[(decoys["patient"] == "cohort") & decoys["p_excess"].notna()]
+    if len(total) and float(total["p_excess"].iloc[0]) < d.config.loop.alpha:
+        said.say(
+            "crosstalk", f"More made-up pairs than allowed are significant: {fraction(total['fraction'].iloc[0])}."
+        )
+    return said.entries
 
 
 def summary_chapter(d: Data) -> list[Block]:
@@ -61,9 +148,10 @@ def summary_chapter(d: Data) -> list[Block]:
             ],
         )
     ]
-    found = []
+    found = Sentences()
     unread = f" {count(n_samples - len(readable), 'sample')} could not be read." if len(readable) < n_samples else ""
-    found.append(
+    found.say(
+        "quality",
         f"{count(n_samples, 'sample')} of {count(len(patients), 'patient')} came in"
         + (f", {len(normals)} of them normal tissue" if normals else "")
         + f".{unread} "
@@ -71,17 +159,19 @@ def summary_chapter(d: Data) -> list[Block]:
             f"Of {n_in:,} barcodes {n_kept:,} ({fraction(n_kept / n_in)}) passed quality control."
             if n_in
             else "No barcode was read."
-        )
+        ),
     )
     if len(types):
-        found.append(
+        found.say(
+            "annotation",
             f"{len(types) - unresolved:,} of {len(types):,} cells were given a type; {unresolved:,} "
-            f"({fraction(unresolved / len(types))}) stay unresolved."
+            f"({fraction(unresolved / len(types))}) stay unresolved.",
         )
     with_malignant = [s for s in tumours if ((calls["sample"] == s) & (calls["malignancy"] == "malignant")).any()]
-    found.append(
+    found.say(
+        "malignancy",
         f"In {len(with_malignant)} of {count(len(tumours), 'tumour')} malignant cells were called ({n_malignant:,} "
-        "cells)" + (_normal_rate(calls, normals)) + "."
+        "cells)" + (_normal_rate(calls, normals)) + ".",
     )
     if len(good):
         ordered = good.sort_values("m_csc_fraction", kind="stable")
@@ -92,49 +182,57 @@ def summary_chapter(d: Data) -> list[Block]:
         )
         if len(good) == 1:
             spread = f"{interval(lowest.m_csc_fraction, lowest.m_csc_low, lowest.m_csc_high)} in {lowest['sample']}"
-        found.append(
+        found.say(
+            "csc",
             f"In {len(good)} of {count(len(tumours), 'tumour')} the CD44+/CD24- fraction of malignant cells could be "
-            f"estimated: {spread} (95 % intervals)."
+            f"estimated: {spread} (95 % intervals).",
         )
     else:
-        found.append(
+        found.say(
+            "csc",
             f"In none of {count(len(tumours), 'tumour')} could the CD44+/CD24- fraction of malignant cells be "
-            "estimated."
+            "estimated.",
         )
-    found.append(
+    found.say(
+        "csc",
         f"An ALDH1A3-high fraction (RNA, not enzyme activity) could be given in {len(aldh)} of "
         f"{count(len(tumours), 'tumour')}"
-        + (f"; median {fraction(aldh['aldh1a3_fraction'].median())}." if len(aldh) else ".")
+        + (f"; median {fraction(aldh['aldh1a3_fraction'].median())}." if len(aldh) else "."),
     )
     if len(macro_good):
         mixed = macro_good["fraction_mixed"].median()
-        found.append(
+        found.say(
+            "macrophages",
             f"Macrophages could be assessed in {len(macro_good)} of {count(len(tumours), 'tumour')}; in the median "
-            f"tumour {fraction(mixed)} of them are high on both axes, M1 and M2."
+            f"tumour {fraction(mixed)} of them are high on both axes, M1 and M2.",
         )
     else:
-        found.append(f"Macrophages could be assessed in none of {count(len(tumours), 'tumour')}.")
-    found += _crosstalk_sentences(d)
+        found.say("macrophages", f"Macrophages could be assessed in none of {count(len(tumours), 'tumour')}.")
+    for sentence in _crosstalk_sentences(d):
+        found.say("crosstalk", sentence)
     cohort = d.table("loop_cohort")
     forward = cohort[cohort["axis"].isin(("IL6_classic", "IL6_trans", "IL6", "IL6_autocrine"))]
-    found += cohort_words(forward if len(forward) else cohort.head(2))
+    for sentence in cohort_words(forward if len(forward) else cohort.head(2)):
+        found.say("cohort", sentence)
 
-    missing = failed_words(d)
+    missing = Sentences()
+    for sentence in failed_words(d):
+        missing.say("missing", sentence)
     if len(readable) < n_samples:
-        missing += [
-            f"{s}: {d.sheet_value(s, 'reason') or d.sheet_value(s, 'status')}."
-            for s in d.samples
-            if s not in readable and s not in failed_samples(d)
-        ]
+        for sample in d.samples:
+            if sample not in readable and sample not in failed_samples(d):
+                why = d.sheet_value(sample, "reason") or d.sheet_value(sample, "status")
+                missing.say("missing", f"{sample}: {why}.")
     for table, what in ((csc, "CD44+/CD24- and ALDH1A3-high fractions"), (tam, "Macrophages"), (loop, "Loop")):
         if not len(table):
-            missing.append(f"{what}: no tumour has a row; the stage was not run or had nothing to work with.")
+            missing.say("missing", f"{what}: no tumour has a row; the stage was not run or had nothing to work with.")
     silent = [s for s in tumours if s not in with_malignant and s in readable]
     if silent:
         said = d.statuses[(d.statuses["stage"] == "malignancy") & d.statuses["sample"].isin(silent)]
         said = said.assign(status=said["status"].replace("ok", "epithelial_cells_called_normal"))
-        missing.append(
-            f"No malignant cell in {len(silent)} of {count(len(tumours), 'tumour')}: {_reasons(said, len(tumours))}."
+        missing.say(
+            "malignancy",
+            f"No malignant cell in {len(silent)} of {count(len(tumours), 'tumour')}: {_reasons(said, len(tumours))}.",
         )
     for rows, column, what in (
         (spoken[spoken["m_csc_fraction"].isna()], "status", "CD44+/CD24- fraction"),
@@ -142,42 +240,39 @@ def summary_chapter(d: Data) -> list[Block]:
         (macro[~macro["status"].isin(GOOD)], "status", "Macrophages"),
     ):
         if len(rows):
-            missing.append(
-                f"{what}, {len(rows)} of {count(len(tumours), 'tumour')}: {_reasons(rows, len(tumours), column)}."
+            missing.say(
+                "macrophages" if what == "Macrophages" else "csc",
+                f"{what}, {len(rows)} of {count(len(tumours), 'tumour')}: {_reasons(rows, len(tumours), column)}.",
             )
     for axis, rows in loop[~loop["status"].isin(GOOD)].groupby("axis"):
         if axis in MAIN_AXES[:4]:
             n_all = int((loop["axis"] == axis).sum())
-            missing.append(
+            missing.say(
+                "loop",
                 f"Loop over {str(axis).replace('_', ' ')}, {len(rows)} of {count(n_all, 'tumour')}: "
-                f"{_reasons(rows, n_all)}."
+                f"{_reasons(rows, n_all)}.",
             )
     axes = d.table("axes")
     for axis in ("IL6_classic", "CXCL8", "PPBP"):
         rows = axes[axes["axis"] == axis]
         if len(rows) and (rows["n_assessable"] == 0).all():
-            missing.append(
+            missing.say(
+                "crosstalk",
                 towards_malignant(d, axis)
                 or f"{axis.replace('_', ' ')}: no pair of types can be tested; the commonest obstacle is "
-                f"'{short_words(summarise(list(rows['status']))[0])}'."
+                f"'{short_words(summarise(list(rows['status']))[0])}'.",
             )
         elif axis != "IL6_classic" and (said := towards_malignant(d, axis)):
-            missing.append(said)
-    failed = failed_samples(d)
-    if failed:
-        blocks.insert(
-            0,
-            note(
-                f"{len(failed)} of {count(n_samples, 'sample')} {'was' if len(failed) == 1 else 'were'} not finished "
-                f"because a job failed: {listed(failed)}. What follows holds for the rest."
-            ),
-        )
+            missing.say("crosstalk", said)
+    wrong = warnings_of(d)
+    if wrong:
+        blocks.insert(0, Block("warnings", title="Something is wrong", entries=list(wrong)))
     blocks += [
         heading("What came in and what was found"),
-        bullets(found),
+        bullets(found.entries),
         heading("What could not be assessed, and why"),
     ]
-    blocks.append(bullets(missing) if missing else text("Everything that was asked could be assessed."))
+    blocks.append(bullets(missing.entries) if missing.entries else text("Everything that was asked could be assessed."))
     blocks.append(
         text(
             "'NA' means not assessable, never zero. Each reason is put in plain words in the chapter 'Not assessable'."

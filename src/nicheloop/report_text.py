@@ -212,7 +212,8 @@ CALIBRATION_CELLS = 9387
 
 LIMITATIONS = (
     "Everything here is seen in RNA of cells taken at one time. RNA does not show secreted protein, soluble IL6 "
-    "receptor, exosomes, cell contact or the direction of a cause. The report therefore says 'consistent with', and "
+    "receptor, exosomes, nanotubes between cells, cell contact or the direction of a cause. The report therefore "
+    "says 'consistent with', and "
     "never that one thing drives another.",
     "The patient is the unit of every test between tumours. Cells are not independent; p-values within a sample say "
     "something about that sample only, and z grows with the number of cells, so z is never compared between patients.",

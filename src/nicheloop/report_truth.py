@@ -209,7 +209,9 @@ def _truth_fractions(d: Data, page: Page, cells: pd.DataFrame, planted: pd.DataF
                 f"n = {count(len(frame), 'tumour')}; the interval holds the planted fraction in {held} of "
                 f"{count(len(known), 'tumour')} with an estimate. Diamond: planted among malignant singlets; dot and "
                 "line: estimate and 95 % interval.",
-                "Planted and estimated CSC fractions per tumour.",
+                f"Planted and estimated CSC fractions per tumour; the interval holds the truth in {held} of "
+                f"{len(known)}.",
+                frame[["sample", "truth", "value", "low", "high", "inside", "status"]],
             )
         )
     out.append(

@@ -126,7 +126,9 @@
     });
     const download = make("button", "CSV", { type: "button", "aria-label": `CSV: ${title}` });
     download.addEventListener("click", () => save(csv(shown()), "text/csv", `${box.id.slice(6)}.csv`));
-    tools.append(copy, download);
+    tools.append(copy, download, make("span", "Wider than the page: scroll the table sideways.", { class: "sideways" }));
+    const scroller = box.querySelector(".dt-layout-table > div") ?? box.querySelector(".scroll");
+    new ResizeObserver(() => box.classList.toggle("wide", scroller.scrollWidth > scroller.clientWidth + 1)).observe(scroller);
     if (all > rows) tools.append(make("span", `the first ${whole(rows)} of ${whole(all)} rows; all are in the full table`));
     box.querySelector(".more").before(tools);
     box.dataset.ready = "true";
