@@ -41,39 +41,6 @@ SAMPLE_TABLES = [
     "loop",
 ]
 
-# Chapters of the figures in Snakemake's own report, by what a figure's name begins with.
-FIGURE_CHAPTERS = {
-    "qc": "1 Quality",
-    "maps": "2 Map",
-    "composition": "3 Composition",
-    "markers": "4 Annotation",
-    "confidence": "4 Annotation",
-    "malignancy": "5 Malignancy",
-    "cnv": "5 Malignancy",
-    "arm_checks": "5 Malignancy",
-    "csc": "6 Cancer stem cells",
-    "aldh1a3": "6 Cancer stem cells",
-    "tam": "7 Macrophages",
-    "axes": "8 Crosstalk",
-    "patients": "8 Crosstalk",
-    "decoys": "8 Crosstalk",
-    "loop": "9 Loop",
-    "responses": "9 Loop",
-    "coupling": "9 Loop",
-    "strata": "10 Cohort",
-    "enrichment": "11 Enrichment",
-    "truth": "12 Demo truth",
-}
-
-
-def chapter_of(wildcards):
-    name = wildcards.figure
-    return next((c for start, c in FIGURE_CHAPTERS.items() if name.startswith(start)), "13 Other")
-
-
-def figure_labels(wildcards):
-    return {"figure": wildcards.figure.replace("_", " ")}
-
 
 rule report:
     input:
