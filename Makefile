@@ -8,7 +8,7 @@ REAL_DATA ?= $(or $(NICHELOOP_REAL_DATA),data/real)
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring bench-report
+.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring bench-report bench bench-peer bench-usual bench-growth bench-tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,22 @@ real: $(READY)  ## five real samples, from NICHELOOP_REAL_DATA (or data/real), t
 	@$(BIN)/python tests/real_cohort.py "$(REAL_DATA)" results-real
 	@$(SNAKEMAKE) --quiet rules host --config samples=results-real/samples.tsv results=results-real
 	@echo; echo "The report is ready: $(CURDIR)/results-real/report.html"
+
+bench: bench-usual bench-peer bench-growth  ## all of them, then docs/benchmarks.md (hours: SIZES=10000 for the smallest)
+	@$(BIN)/python -m benchmarks.page
+
+bench-tools: $(READY)
+	@test -x benchmarks/.venv/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python benchmarks/.venv
+	@$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --requirement benchmarks/requirements-peer.txt
+
+bench-peer: bench-tools  ## the whole workflow beside scanpy, scrublet, harmony, infercnvpy and liana (SIZES="10000 50000")
+	@$(BIN)/python -m benchmarks.peer --cores $(CORES) $(if $(SIZES),--sizes $(SIZES))
+
+bench-usual: bench-tools  ## QC to clusters and map beside scanpy and scranpy (CELLS=50000)
+	@$(BIN)/python -m benchmarks.usual --cores $(CORES) $(if $(CELLS),--cells $(CELLS))
+
+bench-growth: $(READY)  ## time and memory per rule from 10,000 to 300,000 cells (SIZES="10000 30000")
+	@$(BIN)/python -m benchmarks.growth --cores $(CORES) $(if $(SIZES),--sizes $(SIZES))
 
 bench-cnv: $(READY)  ## copy-number profiles beside infercnvpy, 5,000 cells
 	@$(BIN)/python benchmarks/bench_cnv.py

@@ -1,0 +1,163 @@
+"""docs/benchmarks.md and its plots from benchmarks/results/*.json; what was not measured is named as such.
+
+python -m benchmarks.page
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PAGE, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images"
+QUIET = 0.5  # load before the run above which times are of a busy machine
+SIZES = {"peer": (10_000, 50_000, 100_000), "growth": (10_000, 30_000, 100_000, 300_000, 1_000_000)}
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """A result, or None where it was not measured."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def missing(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """A line that names the sizes not measured."""
+    left = [f"{n:,}" for n in SIZES[name] if n not in {r["cells"] for r in rows}]
+    return [f"Not measured: {', '.join(left)} cells (`make bench-{name} SIZES=...`).", ""] if left else []
+
+
+def busy(load: float) -> str:
+    """Say of a figure that it was taken on a busy machine."""
+    return f"; machine busy, load {load:g}" if load > QUIET else ""
+
+
+def machine(found: dict[str, Any]) -> str:
+    """The machine in one line."""
+    cores = f"{found['cores_used']} of {found['cores']} cores"
+    return f"{found['processor']}, {cores}, {found['memory_gb']} GB, Python {found['python']}"
+
+
+def peer() -> list[str]:
+    """The whole workflow beside a script of the field's libraries."""
+    lines = ["## The whole workflow beside what one would write today", "", f"`make bench-peer`; {peer_text}", ""]
+    found = read("peer")
+    rows = found["rows"] if found else []
+    if found:
+        packages = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+        lines += [f"{machine(found['machine'])}; {packages}.", ""]
+        lines += [
+            "| cells | side | wall, s | processor, s | peak MB | types, macro-F1 | malignant, balanced accuracy |",
+            "|---:|---|---:|---:|---:|---:|---:|",
+        ]
+        for row in rows:
+            for side in ("ours", "peer"):
+                r, q = row[side], row[side]["quality"]
+                lines.append(
+                    f"| {row['cells']:,} | {side} | {r['seconds']:,.0f} | {r['cpu_seconds']:,.0f} | {r['peak_mb']:,} "
+                    f"| {q['types_macro_f1']:.3f} | {q['malignant_balanced_accuracy']:.3f} |"
+                )
+        lines += [""]
+        for row in rows:
+            lines.append(
+                f"- {row['cells']:,} cells: peer / ours {row['time_ratio']} in wall time and {row['cpu_ratio']} in "
+                f"processor time; ours / peer {row['memory_ratio']} in peak memory{busy(row['load_before'])}."
+            )
+        lines += [""]
+    return lines + missing("peer", rows)
+
+
+peer_text = (
+    "simulated cohorts shaped like GSE176078 (26 patients, 20,000 genes, about 1,500 per cell). Peer: "
+    "`benchmarks/peer_script.py`, the defaults of scanpy, scrublet, harmony, infercnvpy and liana with the markers we "
+    "ship. Ours: `nicheloop run` with Snakemake's overhead and the screen over the same resource, 1,000 permutations. "
+    "The cells come from our simulator: the quality columns compare the two sides, they are no proof."
+)
+
+
+def usual() -> list[str]:
+    """The usual part beside scanpy and scranpy."""
+    lines = [
+        "## QC to clusters and map",
+        "",
+        "`make bench-usual`; the same file, one process each, imports included.",
+        "",
+    ]
+    found = read("usual")
+    if not found:
+        return [*lines, "Not measured.", ""]
+    lines += [f"{machine(found['machine'])}{busy(found['machine']['load_before'])}; {found['cells']:,} cells.", ""]
+    lines += ["| tool | wall, s | processor, s | peak MB | recall of neighbours |", "|---|---:|---:|---:|---:|"]
+    for tool, r in found["tools"].items():
+        lines.append(
+            f"| {tool} | {r['seconds']:.1f} | {r['cpu_seconds']:.1f} | {r['peak_mb']:,} | {r.get('recall', '-')} |"
+        )
+    for tool in ("scanpy", "scranpy"):
+        if f"time_ratio_{tool}" in found:
+            wall, cpu = found[f"time_ratio_{tool}"], found[f"cpu_ratio_{tool}"]
+            lines += ["", f"{tool} / ours: {wall} in wall time, {cpu} in processor time."]
+    return [*lines, ""]
+
+
+def growth() -> list[str]:
+    """Time and memory per rule over sizes."""
+    lines = ["## Growth", "", "`make bench-growth`; about 3,850 cells per sample, more and more samples.", ""]
+    found = read("growth")
+    rows = found["rows"] if found else []
+    if found:
+        sizes = " | ".join(f"{r['cells']:,}: s (processor), MB{busy(r['load_before'])}" for r in rows)
+        lines += [
+            f"{machine(found['machine'])}.",
+            "",
+            f"| rule | {sizes} | exponent |",
+            "|---|" + "---:|" * (len(rows) + 1),
+        ]
+        for name in sorted(rows[-1]["rules"], key=lambda k: -rows[-1]["rules"][k]["cpu_seconds"]):
+            cells = [
+                f"{r['rules'][name]['cpu_seconds']:,.0f}, {r['rules'][name]['peak_mb']:,.0f}"
+                if name in r["rules"]
+                else "-"
+                for r in rows
+            ]
+            lines.append(f"| {name} | {' | '.join(cells)} | {found['exponents'].get(name, '-')} |")
+        lines += [""]
+        if len(rows) > 1:
+            plot(rows)
+            lines += ["![processor time and peak memory of each rule against cells](images/growth.png)", ""]
+    return lines + missing("growth", rows)
+
+
+def plot(rows: list[dict[str, Any]]) -> None:
+    """Processor seconds and peak memory of the dearest rules against cells."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    names = sorted(rows[-1]["rules"], key=lambda k: -rows[-1]["rules"][k]["cpu_seconds"])[:8]
+    for axis, key, label in (
+        (axes[0], "cpu_seconds", "processor seconds, all jobs"),
+        (axes[1], "peak_mb", "peak MB of a job"),
+    ):
+        for name in names:
+            points = [(r["cells"], r["rules"][name][key]) for r in rows if name in r["rules"]]
+            axis.plot(*zip(*points, strict=True), marker="o", label=name)
+        axis.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
+    axes[1].legend(fontsize=8, frameon=False)
+    IMAGES.mkdir(exist_ok=True)
+    figure.savefig(IMAGES / "growth.png", dpi=120, metadata={"Software": None})
+
+
+def main() -> None:
+    """Write the page."""
+    head = [
+        "# Benchmarks", "",
+        "Written by `make bench` from `benchmarks/results/*.json`. Wall times of a busy machine say little, also as "
+        "ratios; processor times say more. What was not measured stands as not measured.", "",
+    ]  # fmt: skip
+    PAGE.write_text("\n".join([*head, *peer(), *usual(), *growth()]).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The parts of the benchmarks that decide what a figure means."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import cohort, growth, page, peer, process
+
+
+def test_quality_counts_what_is_not_answered_as_wrong():
+    truth = pd.DataFrame({
+        "cell_id": list("abcdef"), "cell_type": ["epithelial"] * 3 + ["caf"] * 3, "malignant": [True, True, False] + [False] * 3,
+        "doublet": [False] * 5 + [True], "damaged": False,
+    })  # fmt: skip
+    told = truth[["cell_id", "cell_type", "malignant"]]
+    assert peer.quality(told, truth) == {"cells_kept": 6, "types_macro_f1": 1.0, "malignant_balanced_accuracy": 1.0}
+    worse = told.assign(
+        cell_type=["epithelial", "unresolved", "epithelial", "caf", "caf", "b_cell"],
+        malignant=[True, False] + [False] * 4,
+    )
+    found = peer.quality(worse, truth)
+    assert found["types_macro_f1"] == pytest.approx((0.8 + 1.0) / 2)  # the doublet does not count
+    assert found["malignant_balanced_accuracy"] == pytest.approx(0.75)
+
+
+def test_exponent_of_a_known_power():
+    rows = [
+        {"cells": n, "rules": {"embed": {"cpu_seconds": 1e-4 * n**1.3}, "qc": {"cpu_seconds": n / 100}}}
+        for n in (1e4, 3e4, 1e5)
+    ]
+    assert growth.exponents(rows) == {"embed": 1.3, "qc": 1.0}
+
+
+def test_process_tree_counts_the_memory_of_children(tmp_path: Path):
+    child = "import sys; x = bytearray(150_000_000); x[::4096] = b'1' * len(x[::4096]); import time; time.sleep(1)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    found = process.run_tree([sys.executable, "-c", code], tmp_path / "log", cores=1)
+    assert found["peak_mb"] > 150
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        process.run_tree([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log", cores=1)
+
+
+def test_cohort_is_26_patients_of_the_published_subtypes_and_repeats(tmp_path: Path):
+    plans = cohort.plans(cohort.PATIENTS)
+    assert len({p.sample for p in plans}) == 26
+    assert pd.Series([p.subtype for p in plans]).value_counts().to_dict() == {"ER+": 11, "TNBC": 10, "HER2+": 5}
+    for name in ("a", "b"):
+        cohort._write_sample((plans[0], 200, tmp_path / name, 3))
+    for part in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz"):
+        assert (tmp_path / "a/p001" / part).read_bytes() == (tmp_path / "b/p001" / part).read_bytes()
+    from scipy.io import mmread
+
+    x = mmread(tmp_path / "a/p001/matrix.mtx.gz").tocsc()
+    assert x.shape == (cohort.N_GENES, 200)
+    assert 1000 < np.median(np.diff(x.indptr)) < 2200
+
+
+def test_page_says_what_was_not_measured(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    text = "\n".join([*page.peer(), *page.usual(), *page.growth()])
+    assert "Not measured: 10,000, 50,000, 100,000 cells" in text

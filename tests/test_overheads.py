@@ -1,0 +1,46 @@
+"""What every job pays before its first work: which packages a stage imports, and how many threads it may use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nicheloop import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+# each of these costs a second or more; none is needed to start a stage
+HEAVY = {"scanpy", "anndata", "pandera", "umap", "pynndescent", "numba", "matplotlib", "sklearn", "snakemake", "gseapy"}
+
+
+def imported(code: str) -> set[str]:
+    """Top-level packages a fresh interpreter holds after `code`."""
+    show = "import sys, json; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    out = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True)
+    return set(json.loads(out.stdout.splitlines()[-1]))
+
+
+def test_no_stage_module_imports_what_is_heavy():
+    modules = sorted({stage.function.split(".")[0] for stage in cli.STAGES} | {"ingest", "status", "provenance"})
+    code = "; ".join(["import nicheloop.cli, nicheloop.config", *(f"import nicheloop.{m}" for m in modules)])
+    assert imported(code) & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", ["qc", "composition"])
+def test_writing_a_table_imports_nothing_heavy(name: str, tmp_path: Path):
+    code = f"from nicheloop import io, tables; io.write_table(tables.empty({name!r}), {str(tmp_path / 't.parquet')!r}, {name!r})"
+    assert imported(code) & HEAVY == set()
+
+
+def test_help_imports_no_table_library():
+    code = "import nicheloop.cli as c; c.parser()"
+    assert imported(code) & (HEAVY | {"pandas", "scipy", "pyarrow", "pydantic"}) == set()
+
+
+def test_jobs_are_bound_to_one_blas_and_numba_thread():
+    text = (ROOT / "workflow/rules/common.smk").read_text()
+    for variable in ("OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1", "NUMBA_NUM_THREADS=1"):
+        assert variable in text
