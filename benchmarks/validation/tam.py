@@ -123,13 +123,13 @@ def null_rho(repeats: int, n_sets: int, seed: int) -> list[float]:
     return out
 
 
-def run(*, full: bool, work: Path, seed: int, quick: bool = False) -> Result:
-    """Measure everything about macrophages; `quick`: the subset that the tests run."""
+def run(*, full: bool, work: Path, seed: int, quick: bool = False, repeats: int | None = None) -> Result:
+    """Measure everything about macrophages; `quick`: the subset that the tests run, `repeats`: data sets per point."""
     import pandas as pd
 
     del work
     result = Result(NAME, "Macrophages: M1 and M2 as two axes", QUESTION)
-    repeats = 40 if full else 2 if quick else 8
+    repeats = repeats or (40 if full else 2 if quick else 8)
     depths, folds = ((5_000,), (4.0,)) if quick else (DEPTHS, FOLDS)
     with workers() as pool:
         grid: list[Future[Any]] = [pool.submit(classes, d, f, repeats, seed) for d in depths for f in folds]
