@@ -143,11 +143,11 @@ def simulation(result: Result, rows: pd.DataFrame) -> None:
         "cells without one; the product of posteriors is exact where CD44 and CD24 are independent; a cut at the top "
         "10 % is right of a tumour with 10 %. None can tell where that is."
     )
-    result.plots.append(("rules", "RMSE of five rules over depth, one panel per true fraction", rules_plot(table)))
+    result.plots.append(("rules", "Bias of five rules over depth, one panel per true fraction", rules_plot(table)))
 
 
 def rules_plot(table: pd.DataFrame) -> Figure:
-    """RMSE by depth and rule; where there is no answer the dashed line is the estimate that is not given."""
+    """Bias by depth and rule; where there is no answer the dashed line is the estimate that is not given."""
     from matplotlib.figure import Figure as New
 
     truths = list(dict.fromkeys(table["truth"]))
@@ -162,7 +162,14 @@ def rules_plot(table: pd.DataFrame) -> Figure:
             )
         ax.plot(part["median UMI"], part["dashed bias"], "--", color="0.6", label="not given: too shallow")
         ax.axhline(0, color="0.7", lw=0.6)
-        ax.set(xscale="log", title=truth, xlabel="median UMI")
+        ax.set(
+            xscale="log",
+            title=truth,
+            xlabel="median UMI",
+            xlim=(0.9 * table["median UMI"].min(), 1.1 * table["median UMI"].max()),
+        )
+        ax.set_xticks(sorted(set(table["median UMI"])), [f"{d / 1000:g}k" for d in sorted(set(table["median UMI"]))])
+        ax.minorticks_off()
     axes[0].set_ylabel("bias of the fraction")
     axes[-1].legend(fontsize=6)
     return fig
