@@ -248,8 +248,9 @@ def map_chapter(d: Data, page: Page) -> list[Block]:
         f"{options.rare_type_cells:,} cells are drawn whole"
     )
     raw = "umap_raw_1" in cells and bool(cells["umap_raw_1"].notna().any())
-    beside = " Right: the same cells without integration." if raw else " A map without integration was not computed."
-    below = " Lower row: the same cells without integration." if raw else " A map without integration was not computed."
+    uncomputed = " A map without integration was not computed."
+    beside = " Second panel: the same cells without integration." if raw else uncomputed
+    below = " Lower row: the same cells without integration." if raw else uncomputed
     if page.files:
         page.embed("map", report_map.payload(d, drawn, len(cells)))
     why = (

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+import browser
 from nicheloop import io, tables
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
@@ -33,6 +34,11 @@ def truth(results: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def atlas(results: Path) -> ad.AnnData:
     return ad.read_h5ad(results / "atlas.h5ad")
+
+
+@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+def test_report_in_a_browser(results: Path) -> None:
+    browser.check_report(results / "report.html")
 
 
 def samples(results: Path) -> list[str]:

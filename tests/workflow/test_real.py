@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import browser
 import real_cohort
 from nicheloop import io
 from repository import Repository, copy_repository
@@ -19,6 +20,11 @@ def results(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sheet = real_cohort.write_sheet(real_data, copy.folder / "results-real")
     copy.snakemake("--quiet", "rules", "--config", f"samples={sheet}", "results=results-real", cores=1)
     return copy.folder / "results-real"
+
+
+@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+def test_report_in_a_browser(results: Path) -> None:
+    browser.check_report(results / "report.html")
 
 
 def test_report_and_atlas_are_there(results: Path):
