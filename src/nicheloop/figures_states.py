@@ -185,9 +185,9 @@ def groups(panels: Sequence[tuple[str, pd.DataFrame]], title: str, words: Callab
     fig = new_figure(rows_height(len(order), 0.32, 1.1))
     axes = fig.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (label, table) in zip(axes, panels, strict=True):
+        ax.set_xlim(0, max(float(np.nanmax(table["value"].to_numpy(float), initial=0.0)) * 1.12, 0.01))
         for i, name in enumerate(order):
             _group(ax, i, table.loc[table["group"] == name, "value"].to_numpy(float))
-        ax.set_xlim(left=0)
         ax.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
         ax.set_xlabel(label)
         ax.grid(axis="x", color="#E5E5E5", lw=0.6)

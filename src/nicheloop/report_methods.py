@@ -45,7 +45,7 @@ WORKFLOW = (
     "AnnData: Virshup 2024, DOI 10.21105/joss.04371",
 )
 USES = {
-    "qc": ("scanpy",), "embed": ("scanpy", "harmonypy", "leidenalg", "umap-learn", "faiss-cpu"),
+    "embed": ("harmonypy", "leidenalg", "faiss-cpu"),
     "malignancy": ("scipy",),
     "enrich": ("pydeseq2", "gseapy"),
 }  # fmt: skip
@@ -93,7 +93,7 @@ def methods_chapter(d: Data, page: Page) -> list[Block]:
             "defaults are marked."
         )
     )
-    blocks.append(bullets(f"Workflow and containers: {s}." for s in WORKFLOW))
+    blocks.append(bullets(f"Workflow and data: {s}." for s in WORKFLOW))
     defaults = type(d.config)()
     for name, words in METHOD_NOTES.items():
         section = getattr(d.config, name, None)

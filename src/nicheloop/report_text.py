@@ -245,7 +245,7 @@ METHOD_NOTES = {
     "embed": "Variable genes, principal components, integration, neighbours, Leiden clusters and a map; used for "
     "clusters and pictures, never as values for a score or test.",
     "scoring": "Gene sets are scored against the exact limit of drawing expression- and detection-matched genes.",
-    "annotate": "Types need positive markers in the cell and its cluster; a cell without enough evidence stays "
+    "annotate": "Types need positive markers in the cell and its nearest cells; a cell without enough evidence stays "
     "unresolved.",
     "ambient": "Ambient RNA is estimated from genes that a compartment cannot make.",
     "malignancy": "Copy number is inferred in sliding windows against normal cells of the sample (or pooled ones, "
