@@ -204,7 +204,9 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
                              **dict.fromkeys(("effect_stress", "effect_ifn", "effect_adjusted"), value - 0.1 if response else np.nan),
                              **dict.fromkeys(("p_raw", "p_stress", "p_ifn", "p_adjusted"), 0.02 if response else np.nan),
                              **dict.fromkeys(("p_label", "p_pair", "p_decoy"), np.nan if response else 0.015),
-                             "niche_ligand": 1.0, "response": 0.2, "response_high": np.nan, "response_aldh1a3": np.nan}.items()}})  # fmt: skip
+                             "niche_ligand": 1.0, "response": 0.2, "response_high": np.nan, "response_aldh1a3": np.nan,
+                             "stress_level": 1.0, "ambient_rate": 0.02, "effect_beyond_stress": value - 0.1 if response else np.nan,
+                             **dict.fromkeys(("p_beyond_stress", "p_stress_differs"), 0.02 if response else np.nan)}.items()}})  # fmt: skip
     loop = pd.DataFrame(arms)
     _write(loop, results, "loop_arms", sample)
     _write(pd.DataFrame([{
@@ -433,6 +435,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
         **dict.fromkeys(("present_low", "present_high", "p_present", "q", "detectable_rho", "coupling_forward_high",
                          "p_forward_high", "coupling_forward_aldh1a3", "p_forward_aldh1a3", "aldh1a3_present_low",
                          "aldh1a3_present_high", "aldh1a3_p_present", "aldh1a3_q"), np.nan),
+        **{f"p_{k}_adjusted": np.nan for k in ("forward", "forward_high", "forward_aldh1a3", "return")},
         **{f"n_swapped_{k}": 0 for k in ("forward", "forward_high", "forward_aldh1a3", "return")},
         "strata": "TNBC/demo: 1 (too small)"} for a in ("IL6_classic", "CXCL8")]), results, "loop_cohort")  # fmt: skip
     _write(pd.DataFrame([{

@@ -215,6 +215,8 @@ def test_trans_signalling_needs_a_source_of_soluble_receptor():
     assert statuses(x, symbols, masks, trans) == "receptor_not_detected"
     x[kind == 1, 2:4] = 2  # the receiver's own receptor is classic, not trans
     assert statuses(x, symbols, masks, trans) == "receptor_not_detected"
+    high = masks | {"csc_high": (kind == 1) & (np.arange(150) % 2 == 0)}
+    assert statuses(x, symbols, high, trans) == "receptor_not_detected"  # part of the receivers is no other source
     x[kind == 2, 2] = 2
     assert statuses(x, symbols, masks, trans) == "receptor_not_detected"  # nothing sheds it
     x[kind == 2, 3] = 2

@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from scipy import sparse
 from scipy.stats import binomtest
 
-from nicheloop import chain, genes, io, loop, loop_cohort, mixtures
+from nicheloop import attenuation, chain, genes, io, loop, loop_cohort, mixtures
 from nicheloop import ligand_receptor as lr
 from nicheloop.config import Loop
 from small_tumour import FEW, build, inputs
@@ -632,3 +632,119 @@ def test_sets_that_must_not_overlap_do_not():
     assert (
         (shown["set_a"] == "CSC call") & (shown["overlap"] == "CD44")
     ).any()  # SPP1, MIF and HA share CD44: shown, not used
+
+
+def test_a_swap_beyond_what_moves_the_whole_sample():
+    """Two factors that share nothing but the patients' stress are coupled raw and not beyond it; a true coupling stays."""
+    rng = np.random.default_rng(4)
+    strata = ["a"] * 15 + ["b"] * 15
+    stress = rng.normal(size=30)
+    noise, ligand = 0.4 * rng.normal(size=(2, 30)), rng.normal(size=30)
+    options = {"min_stratum": 4, "n_swaps": 999, "seed": 0}
+    apart = loop_cohort.coupling_swap(
+        stress + noise[0],
+        stress + noise[1],
+        strata,
+        covariates=np.column_stack([stress, np.full(30, np.nan)]),
+        **options,
+    )
+    assert apart.p < 0.01 < 0.05 < apart.p_adjusted
+    true = loop_cohort.coupling_swap(ligand + stress, ligand + noise[1], strata, covariates=stress[:, None], **options)
+    assert true.p_adjusted <= 0.01
+    # too few patients beyond strata and slopes
+    few = loop_cohort.coupling_swap(
+        stress[:6], ligand[:6], ["a"] * 6, covariates=np.column_stack([stress, noise[0]])[:6], **options
+    )
+    assert np.isfinite(few.p) and np.isnan(few.p_adjusted)
+
+
+def test_a_constant_covariate_changes_nothing():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=(2, 12))
+    options = {"min_stratum": 4, "n_swaps": 199, "seed": 0}
+    one = loop_cohort.coupling_swap(a, b, ["s"] * 12, covariates=np.full((12, 2), 0.1), **options)
+    assert one.p_adjusted == one.p == loop_cohort.coupling_swap(a, b, ["s"] * 12, **options).p
+
+
+def noisy_cells(rng, *, differs, slope, response, n=240):
+    """Read-out, two noisy halves of stress, label and strata of the cells of a tumour."""
+    label = rng.random(n) < 0.4
+    stress = rng.normal(size=n) + differs * label
+    y = slope * stress + response * label + rng.normal(size=n)
+    return y, stress[:, None] + rng.normal(size=(n, 2)), label, rng.integers(0, 3, n)
+
+
+def test_a_noisy_covariate_is_taken_off_as_a_whole():
+    """A regression on the noisy mean leaves a third of the bias; the test beyond it keeps its level and its power."""
+    rng = np.random.default_rng(8)
+    options = {"n_bootstrap": 200, "alpha": 0.05, "seed": 0}
+    null = [
+        attenuation.beyond_noisy(*noisy_cells(rng, differs=1.0, slope=1.0, response=0.0), **options) for _ in range(200)
+    ]
+    assert binomtest(sum(b.p <= 0.05 for b in null), len(null), 0.05, alternative="greater").pvalue > 0.001
+    assert abs(np.mean([b.effect for b in null])) < 0.05
+    assert np.mean([b.follows for b in null]) > 0.95
+    planted = [
+        attenuation.beyond_noisy(*noisy_cells(rng, differs=0.0, slope=1.0, response=1.0), **options) for _ in range(60)
+    ]
+    assert np.mean([b.p <= 0.05 for b in planted]) > 0.9
+    assert np.mean([b.follows for b in planted]) < 0.2
+
+
+def test_halves_that_do_not_agree_give_no_slope():
+    rng = np.random.default_rng(9)
+    y, halves, label, strata = noisy_cells(rng, differs=0.0, slope=0.0, response=1.0)
+    found = attenuation.beyond_noisy(
+        y, rng.normal(size=halves.shape), label, strata, n_bootstrap=200, alpha=0.05, seed=0
+    )
+    assert np.isnan(found.p) and np.isnan(found.effect) and not found.follows
+    assert (
+        attenuation.beyond_noisy(y, halves, np.zeros(240, dtype=bool), strata, n_bootstrap=20, alpha=0.05, seed=0)
+        is None
+    )
+
+
+def test_autocrine_pairs_come_from_malignant_cells_and_no_other_axis_does():
+    from nicheloop import genes
+
+    pairs = loop.forward_pairs(genes.axes())
+    assert {p.sender for p in pairs["IL6_autocrine"]} == {"malignant", "csc_high"}
+    assert not {"malignant", "csc_high"} & {
+        p.sender for name, of in pairs.items() if name != "IL6_autocrine" for p in of
+    }
+
+
+def test_the_stress_covariate_shares_no_gene_with_what_is_coupled():
+    from nicheloop import genes
+
+    stress = set(loop.stress_genes())
+    assert len(stress) >= 20
+    assert not stress & {g for members in loop.readouts().values() for g in members}
+    assert not stress & {g for axis in genes.axes() for g in (*axis.ligands, *(u for r in axis.receptors for u in r))}
+
+
+def test_the_claim_counts_patients_that_were_swapped_and_not_those_with_arms_only():
+    """Twelve assessable patients of which eight are in a stratum that is swapped: nothing is said of a cohort of ten."""
+    tables, records = {}, {}
+    for i in range(12):
+        tables[f"p{i:02d}"] = arms(ligand=float(i), response=float(i))
+        subtype = "TNBC" if i < 8 else f"rare{i}"
+        records[f"p{i:02d}"] = {"sample": f"s{i}", "subtype": subtype, "dataset": "d"}
+    _, summary = loop_cohort.summarise_loop(tables, records, OPTIONS, 0)
+    line = summary.set_index("axis").loc["IL6_classic"]
+    assert line["n_assessable"] == 12 and line["n_swapped_forward"] == 8 and line["p_forward"] < 0.05
+    assert "no statement about a loop" in line["wording"] and "could not be swapped in 10 patients" in line["wording"]
+
+
+def test_stress_and_ambient_rna_of_the_patients_make_no_claim():
+    """Both factors follow the stress of the patient and nothing else."""
+    rng = np.random.default_rng(2)
+    tables, records = {}, {}
+    for i in range(20):
+        stress = float(i)
+        rows = arms(ligand=stress + rng.normal(), response=stress + rng.normal())
+        rows["stress_level"], rows["ambient_rate"] = stress, rng.random()
+        tables[f"p{i:02d}"], records[f"p{i:02d}"] = rows, {"sample": f"s{i}", "subtype": "TNBC", "dataset": "d"}
+    _, summary = loop_cohort.summarise_loop(tables, records, OPTIONS, 0)
+    assert (summary["p_forward"] < 0.05).all() and (summary["p_forward_adjusted"] > 0.05).all()
+    assert not summary["wording"].str.contains("consistent with a loop").any()

@@ -336,8 +336,7 @@ ARM_NULLS = (
         "dissociation stress, whole read-out",
         cohorts.Design(arms="AC", strength=cohorts.SURE, cell_stress=0.5, stress_readout=True),
         "CSC-high cells are more stressed (log fold 0.5), and all genes of the read-out follow stress", "B", True,
-        judged=False,
-    ),
+            ),
 )  # fmt: skip
 
 

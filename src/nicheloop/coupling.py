@@ -22,10 +22,18 @@ class Coupling:
     p: float
     n: int
     strata: str
+    p_adjusted: float = np.nan  # of factors without what the covariates explain; NaN where too few patients are left
 
 
 def coupling_swap(
-    ligand: Floats, response: Floats, strata: Sequence[str], *, min_stratum: int, n_swaps: int, seed: int
+    ligand: Floats,
+    response: Floats,
+    strata: Sequence[str],
+    *,
+    min_stratum: int,
+    n_swaps: int,
+    seed: int,
+    covariates: Floats | None = None,
 ) -> Coupling:
     """Ask whether a patient's own ligand and response belong together more than swapped ones.
 
@@ -38,6 +46,9 @@ def coupling_swap(
         with ``unknown_`` are never swapped.
     min_stratum, n_swaps, seed
         Smallest stratum that takes part; permuted pairings.
+    covariates
+        (patients, covariates) what moves a whole sample, such as its stress and its ambient RNA; a column in which a
+        patient is NaN is not adjusted for.
 
     Returns
     -------
@@ -46,12 +57,14 @@ def coupling_swap(
     Notes
     -----
     What is swapped is coupling: the mean log strength itself is constant over all pairings and would have no power.
+    The adjusted swap pairs what a regression on the covariates leaves of each factor (slopes shared by the strata, all
+    centred within them), and asks for `min_stratum` degrees of freedom beyond strata and slopes.
     """
     ligand, response = np.asarray(ligand, dtype=float), np.asarray(response, dtype=float)
     names = np.asarray(list(strata), dtype=object)
     use = np.isfinite(ligand) & np.isfinite(response)
     rng = np.random.default_rng(seed)
-    kept: list[tuple[Floats, Floats]] = []
+    kept: list[NDArray[np.bool_]] = []
     said = []
     for name in sorted(set(names[use])):
         mine = use & (names == name)
@@ -62,17 +75,44 @@ def coupling_swap(
             said.append(f"{name}: {n} (too small)")
         else:
             said.append(f"{name}: {n}")
-            kept.append((standard(ligand[mine]), standard(response[mine])))
+            kept.append(mine)
     text = "; ".join(said) or "no patient with both factors"
-    total = sum(len(a) for a, _ in kept)
+    total = sum(int(mine.sum()) for mine in kept)
     if not kept:
         return Coupling(np.nan, np.nan, 0, text)
-    value = sum(float(a @ b) for a, b in kept) / total
-    null = np.zeros(n_swaps)
-    for a, b in kept:
-        order = np.argsort(rng.random((n_swaps, len(b))), axis=1)
+    orders = [np.argsort(rng.random((n_swaps, int(mine.sum()))), axis=1) for mine in kept]
+    value, p = _swapped([(ligand[mine], response[mine]) for mine in kept], orders)
+    adjusted = np.nan
+    if covariates is not None:
+        x = np.concatenate([_centred(np.asarray(covariates, dtype=float)[mine]) for mine in kept])
+        x = x[:, np.isfinite(x).all(axis=0)]
+        x = x[:, x.std(axis=0) > 0] if len(x) else x
+        if not x.shape[1]:
+            adjusted = p
+        elif total - len(kept) - x.shape[1] >= min_stratum:
+            ends = np.cumsum([int(mine.sum()) for mine in kept])[:-1]
+            left = [
+                np.split(y - x @ np.linalg.lstsq(x, y, rcond=None)[0], ends)
+                for y in (np.concatenate([_centred(f[mine]) for mine in kept]) for f in (ligand, response))
+            ]
+            adjusted = _swapped(list(zip(*left, strict=True)), orders)[1]
+    return Coupling(value, p, total, text, adjusted)
+
+
+def _swapped(factors: Sequence[tuple[Floats, Floats]], orders: Sequence[NDArray[np.int64]]) -> tuple[float, float]:
+    """Mean product of factors standardised by stratum, and its p against the pairings `orders`."""
+    value, null, total = 0.0, np.zeros(len(orders[0])), 0
+    for (ligand, response), order in zip(factors, orders, strict=True):
+        a, b = standard(ligand), standard(response)
+        value += float(a @ b)
         null += b[order] @ a
-    return Coupling(value, stats.permutation_p(value, null / total), total, text)
+        total += len(a)
+    return value / total, stats.permutation_p(value / total, null / total)
+
+
+def _centred(x: Floats) -> Floats:
+    """Less the mean of the patients."""
+    return x - x.mean(axis=0)
 
 
 def standard(x: Floats) -> Floats:

@@ -37,6 +37,7 @@ class Detection:
     share: Floats  # (genes,) share of all cells with a count
     n_cells: int  # of the sample
     platelet_genes: frozenset[str]
+    shared: Ints  # (populations, populations) cells that two populations share
 
     @classmethod
     def of(cls, sample: Sample, wanted: Iterable[str]) -> Detection:
@@ -53,6 +54,7 @@ class Detection:
         return cls(
             sample.names, column, sample.masks.sum(axis=0), umi, positive, expected, everywhere,
             np.asarray((x > 0).sum(axis=0)).ravel() / max(1, x.shape[0]), x.shape[0], sample.platelet_genes,
+            (m.T @ m).astype(np.int64),
         )  # fmt: skip
 
     def cells(self, population: str) -> int:
@@ -176,7 +178,14 @@ class Detection:
                 "gene_absent_from_reference",
                 f"{' and '.join(absent)} not in this matrix: no source of soluble receptor can be shown",
             )
-        others = [p for p in self.names if p not in (pair.receiver, "platelet") and self.cells(p) >= options.min_cells]
+        mine = (
+            self.shared[self.names.index(pair.receiver)] if pair.receiver in self.names else np.zeros(len(self.names))
+        )
+        others = [  # CSC-high cells are malignant cells: no other source
+            p
+            for p, common in zip(self.names, mine, strict=True)
+            if not common and p not in (pair.receiver, "platelet") and self.cells(p) >= options.min_cells
+        ]
         if needed and not any(all(self.detected(p, g, options) for g in needed) for p in others):
             return (
                 "receptor_not_detected",

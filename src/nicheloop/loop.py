@@ -17,6 +17,7 @@ from nicheloop.detection import Detection, furthest, wanted_genes
 from nicheloop.errors import NotAssessable
 from nicheloop.response import (
     COVARIATES,
+    HALVES,
     LABELS,
     NFKB,
     STAT3,
@@ -61,6 +62,7 @@ __all__ = [
 READOUTS: dict[str, str | None] = {
     "IL6_classic": STAT3,
     "IL6_trans": STAT3,
+    "IL6_autocrine": STAT3,
     "OSM": STAT3,
     "LIF": STAT3,
     "IL1B": NFKB,
@@ -70,6 +72,7 @@ READOUTS: dict[str, str | None] = {
     "CXCL8": None,
     "PPBP": None,
 }
+AUTOCRINE = ("IL6_autocrine",)  # malignant cells are the senders: no niche takes part in the forward arm
 LIGAND_ONLY = {
     "CXCL8": "CXCR1 and CXCR2 of malignant cells cannot be measured reliably in droplet RNA: ligand side only"
 }
@@ -84,12 +87,14 @@ RETURN = {
         "myeloid",
     ),  # CXCR2 is on neutrophils, which droplet data lose: usually not measurable
 }
+RESPONDING = ("macrophage", "monocyte")  # the receivers whose response is read
 RETURN_READOUT = "M2"  # the clean set shares no gene with any ligand or receptor
 ARMS = ("A", "B", "C", "B_aldh1a3")  # the response arm by each label; A and C do not depend on it
 FIELDS = (
     "effect", "effect_low", "effect_high", "z", "p", "p_label", "p_pair", "p_decoy", "effect_stress", "effect_ifn",
     "effect_adjusted", "p_raw", "p_stress", "p_ifn", "p_adjusted", "niche_ligand", "response", "response_high",
-    "response_aldh1a3",
+    "response_aldh1a3", "stress_level", "ambient_rate",
+    "effect_beyond_stress", "p_beyond_stress", "p_stress_differs",
 )  # fmt: skip
 
 
@@ -106,6 +111,15 @@ def readouts() -> dict[str, tuple[str, ...]]:
     return out | {RETURN_READOUT: tuple(sets[RETURN_READOUT].genes)}
 
 
+def stress_genes() -> tuple[str, ...]:
+    """Genes of dissociation stress that are in no read-out, no label and no pair of the loop."""
+    from nicheloop import genes
+
+    axes = {g for p in lr.pairs_of_axes(genes.axes()) for g in p.genes}
+    taken = axes | {g for members in readouts().values() for g in members}
+    return tuple(g for g in genes.signatures()["STRESS"].genes if g not in taken)
+
+
 def spared_genes() -> frozenset[str]:
     """Genes by which no malignant cell is left out of arm B: read-outs, covariates and those of the labels."""
     from nicheloop import genes
@@ -117,7 +131,7 @@ def spared_genes() -> frozenset[str]:
 
 # -------------------------------------------------------------------------------------------- forward and return arms
 def forward_pairs(axes: Sequence[Any]) -> dict[str, list[lr.Pair]]:
-    """Axis of `READOUTS` -> pairs from the niche to malignant cells.
+    """Axis of `READOUTS` -> pairs from the niche to malignant cells; of `AUTOCRINE`, from malignant cells.
 
     Pairs with a gene that defines a CSC label (CD44 of the SPP1, MIF and hyaluronan axes) are left out: the label would
     be tested against itself.
@@ -128,7 +142,9 @@ def forward_pairs(axes: Sequence[Any]) -> dict[str, list[lr.Pair]]:
         name: [
             p
             for p in lr.pairs_of_axes([by_id[name]])
-            if p.receiver == "malignant" and p.sender not in mixtures.NOT_NICHE and not defining & set(p.genes)
+            if p.receiver == "malignant"
+            and (name in AUTOCRINE or p.sender not in mixtures.NOT_NICHE)
+            and not defining & set(p.genes)
         ]
         for name in READOUTS
         if name in by_id
@@ -195,7 +211,7 @@ def loop_arms(
         mine = [i for i, p in enumerate(candidates) if p in set(pairs)]
         if tested is None or not measurable[mine].any():
             if not pairs:
-                return {"what": "-", "status": "no_pair", "reason": "the axis has no niche sender"}
+                return {"what": "-", "status": "no_pair", "reason": "the axis has no sender"}
             met = {p: o for p in pairs if (o := obstacles[p]) is not None}
             status = furthest(o[0] for o in met.values())
             nearest, why = next((p, o[1]) for p, o in met.items() if o[0] == status)
@@ -220,11 +236,24 @@ def loop_arms(
 
     returning = arm(back)
     enough = n_malignant >= options.min_malignant
-    returning["niche_ligand"] = log_ligand(sample, seen, back, strict, notes) if enough else np.nan
-    niche = np.any(sample.masks[:, [sample.names.index(n) for n in ("macrophage", "monocyte")]], axis=1)
+    # the response is read in macrophages and monocytes: ligands of other receivers are not paired with it
+    answered = [p for p in back if p.receiver in RESPONDING]
+    returning["niche_ligand"] = log_ligand(sample, seen, answered, strict, notes) if enough else np.nan
+    niche = np.any(sample.masks[:, [sample.names.index(n) for n in RESPONDING]], axis=1)
     niche = np.asarray(niche, dtype=bool)
     genes_needed = {"min_genes": options.min_readout_genes}
     returning["response"] = level(sample, members[RETURN_READOUT], niche, min_cells=options.min_senders, **genes_needed)
+    patient_wide = {
+        "stress_level": level(
+            sample,
+            stress_genes(),
+            sample.totals > 0,
+            min_cells=options.min_malignant,
+            min_genes=options.min_readout_genes,
+        ),
+        "ambient_rate": float(sample.rate),
+    }
+    returning |= patient_wide
     levels = {
         name: level(sample, members[name], malignant, min_cells=options.min_malignant, **genes_needed)
         for name in (STAT3, NFKB)
@@ -257,6 +286,7 @@ def loop_arms(
             }
         else:
             a = arm(pairs)
+        a |= patient_wide
         a["niche_ligand"] = log_ligand(sample, seen, pairs, strict, notes)
         a["response"] = levels[readout] if readout else np.nan
         a["response_high"] = levels_high["m_csc", readout] if readout else np.nan
@@ -355,17 +385,26 @@ def run_loop(
 
 
 def score_readouts(sample: lr.Sample, options: Scoring | None) -> dict[str, Floats]:
-    """``z_<read-out>`` of `readouts` for malignant cells, matched among them; NaN for other cells."""
+    """``z_<read-out>`` of `readouts` and `HALVES` of stress for malignant cells, by them alone; NaN for other cells."""
     from nicheloop import config, scoring
 
     options = options or config.Scoring()
     malignant = sample.masks[:, sample.names.index("malignant")]
     sets = {name: members for name, members in readouts().items() if name != RETURN_READOUT}
+    symbols, x = [str(g) for g in sample.genes], io.lognormalise(sample.x[malignant])
     z = scoring.score_sets(
-        io.lognormalise(sample.x[malignant]), [str(g) for g in sample.genes], sets,
+        x, symbols, sets,
         n_bins=options.n_bins, min_genes=options.min_genes, min_cells=options.min_cells,
     )  # fmt: skip
     out = {f"z_{name}": np.full(len(malignant), np.nan) for name in sets}
     for name in sets:
         out[f"z_{name}"][malignant] = z[name].to_numpy()
+    # plain means of disjoint halves: a score against matched genes would bind one half to the other
+    place = {g: i for i, g in enumerate(symbols)}
+    known = [place[g] for g in sorted(stress_genes()) if g in place]
+    for half, column in enumerate(HALVES):
+        out[column] = np.full(len(malignant), np.nan)
+        mine = known[half::2]
+        if len(mine) >= options.min_genes and malignant.any():
+            out[column][malignant] = np.asarray(x[:, mine].mean(axis=1)).ravel()
     return out

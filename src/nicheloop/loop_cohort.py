@@ -13,7 +13,7 @@ from nicheloop import axes, chain, io, patients, stability, stats
 from nicheloop.circularity import circularity
 from nicheloop.coupling import Coupling, coupling_swap, stratum
 from nicheloop.errors import NotAssessable
-from nicheloop.loop import READOUTS, unanswered
+from nicheloop.loop import AUTOCRINE, READOUTS, unanswered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,7 @@ NOT_PRIMARY = "not_primary_tumour"
 RESPONSES = {"m_csc": "B", "aldh1a3": "B_aldh1a3"}
 # factor of the coupling swaps -> arm and column
 FACTORS = {
+    "stress": ("A", "stress_level"), "ambient": ("A", "ambient_rate"),
     "niche": ("A", "niche_ligand"), "malignant": ("A", "response"), "csc_high": ("A", "response_high"),
     "aldh1a3_high": ("A", "response_aldh1a3"), "sent_back": ("C", "niche_ligand"), "niche_response": ("C", "response"),
 }  # fmt: skip
@@ -38,6 +39,7 @@ SWAPS = {
     "forward_aldh1a3": ("niche", "aldh1a3_high"), "return": ("sent_back", "niche_response"),
 }  # fmt: skip
 PRESENT, ABSENT, UNKNOWN = "all three arms present", "not present", "not assessable"
+SAME_CELLS = " Ligand and response are read in the same malignant cells: any state of theirs can couple the two."
 MEANING = (
     "a property of the cell types, since unrelated secreted x membrane pairs often pass arms A and C as well "
     "(cohort/decoys.tsv): only the cohort's coupling bears on a loop"
@@ -108,7 +110,8 @@ def wording(
     for side in (s for s in names if s in p):
         if np.isnan(p[side]):
             lacking.append(
-                f"the {names[side]} coupling could not be swapped: no stratum of subtype and data set is large enough"
+                f"the {names[side]} coupling could not be swapped in {options.min_patients} patients: too few have "
+                "both factors in a stratum of subtype and data set that is large enough"
             )
         elif not p[side] < options.alpha:
             lacking.append(
@@ -167,6 +170,7 @@ def summarise_loop(
             name: coupling_swap(
                 np.array(factors[ligand]), np.array(factors[response]), strata,
                 min_stratum=options.min_stratum, n_swaps=options.n_swaps, seed=seed,
+                covariates=np.column_stack([factors["stress"], factors["ambient"]]),
             )
             for name, (ligand, response) in SWAPS.items()
         }  # fmt: skip
@@ -175,15 +179,20 @@ def summarise_loop(
             "strata": f"forward: {swap['forward'].strata}. return: {swap['return'].strata}",
         }  # fmt: skip
         for name, one in swap.items():
-            line |= {f"coupling_{name}": one.value, f"p_{name}": one.p, f"n_swapped_{name}": one.n}
+            line |= {
+                f"coupling_{name}": one.value, f"p_{name}": one.p, f"p_{name}_adjusted": one.p_adjusted,
+                f"n_swapped_{name}": one.n,
+            }  # fmt: skip
         for label in RESPONSES:
             prefix = "" if label == "m_csc" else f"{label}_"
             summary, p = _claim(found[label], n_asked, options)
             # the swap to CSC-high cells is asked where their level was measured at all
             high = "forward_high" if label == "m_csc" else "forward_aldh1a3"
-            p |= {"forward": swap["forward"].p, "return": swap["return"].p}
+            asked = {"forward": swap["forward"], "return": swap["return"]}
             if swap[high].n or np.isfinite(np.array(factors[SWAPS[high][1]], dtype=float)).any():
-                p["forward_high"] = swap[high].p
+                asked["forward_high"] = swap[high]
+            # the larger of both; too few swapped patients carry no claim
+            p |= {k: np.maximum(c.p, c.p_adjusted) if c.n >= options.min_patients else np.nan for k, c in asked.items()}
             claims[label].append((summary["n_assessable"], n_asked, summary["n_present"], p))
             line |= {f"{prefix}{k}": v for k, v in summary.items()}
         rho = stability.detectable_rho(line["n_assessable"], options.alpha)
@@ -197,7 +206,10 @@ def summarise_loop(
         ]
         for line, (n, asked, k, p), q in zip(cohort, rows_of, stats.bh(largest), strict=True):
             line[f"{prefix}q"] = float(q)
-            line[f"{prefix}wording"] = wording(len(names), n, asked, k, p, float(q), options)
+            said = wording(len(names), n, asked, k, p, float(q), options)
+            line[f"{prefix}wording"] = said + (
+                SAME_CELLS if line["axis"] in AUTOCRINE and n >= options.min_patients else ""
+            )
     return pd.DataFrame(per_patient), pd.DataFrame(cohort)
 
 

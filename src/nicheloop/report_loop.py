@@ -238,7 +238,8 @@ def coupling_blocks(d: Data, page: Page) -> list[Block]:
     table = main_first(d.table("loop_cohort"))
     if not len(table):
         return []
-    swapped = [c for c in ("n_swapped_forward", "n_swapped_return") if c not in table]
+    asked = ("n_swapped_forward", "n_swapped_return", "p_forward_adjusted", "p_return_adjusted")
+    swapped = [c for c in asked if c not in table]
     table = table.reindex(columns=[*table.columns, *swapped])
     return [
         heading("Do the parts belong together within patients?"),
@@ -254,9 +255,10 @@ def coupling_blocks(d: Data, page: Page) -> list[Block]:
             table,
             columns(
                 "axis | n_assessable # assessable | n_swapped_forward # swapped, forward | coupling_forward # forward "
-                "| p_forward # p | coupling_forward_high # to CSC-high | p_forward_high # p | coupling_forward_aldh1a3 "
+                "| p_forward # p | p_forward_adjusted # p beyond stress and ambient RNA | coupling_forward_high "
+                "# to CSC-high | p_forward_high # p | coupling_forward_aldh1a3 "
                 "# to ALDH1A3-high | p_forward_aldh1a3 # p | n_swapped_return # swapped, return | coupling_return # "
-                "return | p_return # p"
+                "return | p_return # p | p_return_adjusted # p beyond stress and ambient RNA"
             ),
             "Coupling swap.",
             "Forward: niche ligand with the response of malignant cells (and of CSC-high, ALDH1A3-high ones). Return: "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nicheloop import stats
+from nicheloop import attenuation, stats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,7 @@ Bools = NDArray[np.bool_]
 
 STAT3, NFKB = "STAT3_core", "NFKB_leaveout_stressfree"
 COVARIATES = ("STRESS", "IFN")
+HALVES = ("stress_1", "stress_2")  # two measurements of stress by disjoint genes
 DEPTH = "library size"  # clone x depth strata are coarse: within one, a score may still follow depth
 
 
@@ -141,7 +142,8 @@ def response_arm(
     Returns
     -------
     Columns of the ``loop_arms`` contract: the effect raw, adjusted for stress, for interferon, and for both (each
-    adjusted one for log library size too).  p is the largest of the four.
+    adjusted one for log library size too), and beyond stress as two noisy measurements show it (`beyond_noisy`).  p is
+    the largest of the five; none (``stress_differs``) where stress differs between the labels and moves the read-out.
     """
     split = LABELS[label]
     own = " (genes that no other read-out has)" if readout in (STAT3, NFKB) else ""
@@ -208,6 +210,13 @@ def response_arm(
              "ifn": beyond(["IFN"]) if "IFN" in names else None, "adjusted": beyond(names)}  # fmt: skip
     values = {f"effect_{k}": v.effect if v else np.nan for k, v in found.items()}
     values |= {"p_raw": raw.p} | {f"p_{k}": v.p if v else np.nan for k, v in found.items()}
+    beyond_stress = None
+    if all(h in used and used[h].notna().all() for h in HALVES):
+        halves = np.column_stack([stats.residualise(used[h].to_numpy(dtype=float), depth[:, None]) for h in HALVES])
+        beyond_stress = attenuation.beyond_noisy(
+            stats.residualise(y, depth[:, None]), halves, high, strata,
+            n_bootstrap=options.n_bootstrap, alpha=options.alpha, seed=seed,
+        )  # fmt: skip
     p = max([raw.p, *(v.p for v in found.values() if v)])
     reason = f"{n_high} {split.high_words} and {n_low} {split.low_words} cells in {raw.n_strata} strata{left_out}"
     if found["adjusted"]:
@@ -215,11 +224,25 @@ def response_arm(
     for name in names:
         one = found[{"STRESS": "stress", "IFN": "ifn"}[name]]
         reason += f", {one.p:.3g} for {name} alone" if one else ""
-    if "STRESS" in names:  # the score is a noisy measure of stress, so a regression on it removes a part
+    status = "tested"
+    if beyond_stress is not None:
+        p = float(np.fmax(p, beyond_stress.p))
+        values |= {
+            "effect_beyond_stress": beyond_stress.effect, "p_beyond_stress": beyond_stress.p,
+            "p_stress_differs": beyond_stress.difference_p,
+        }  # fmt: skip
+        reason += f", {beyond_stress.p:.3g} beyond stress without its noise" if np.isfinite(beyond_stress.p) else ""
+        if beyond_stress.follows:
+            status, p = "stress_differs", np.nan
+            reason = (
+                f"{split.high_words} and {split.low_words} cells differ in stress (p {beyond_stress.difference_p:.2g}) "
+                f"and {readout} follows stress within them: what remains cannot be told from it; {reason}"
+            )
+    else:
         reason += "; a response that follows stress as a whole cannot be told from it"
     if len(names) < len(COVARIATES):
         reason += f"; not adjusted for {' and '.join(c for c in COVARIATES if c not in names)} (not measurable)"
     return row | {
-        "status": "tested", "reason": reason, "effect": raw.effect, "effect_low": raw.low, "effect_high": raw.high,
+        "status": status, "reason": reason, "effect": raw.effect, "effect_low": raw.low, "effect_high": raw.high,
         "z": raw.z, "p": p, **values,
     }  # fmt: skip

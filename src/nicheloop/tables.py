@@ -343,7 +343,7 @@ declare(
     Column("effect_low", "float", "lower end of the interval", "as effect", "not tested"),
     Column("effect_high", "float", "upper end of the interval", "as effect", "not tested"),
     Column("z", "float", "against the arm's null; never compared between patients", "z", "not tested"),
-    _prob("p", "A, C: the larger of p_label and p_pair; B: the largest of p_raw, p_stress, p_ifn and p_adjusted", "not tested"),
+    _prob("p", "A, C: the larger of p_label and p_pair; B: the largest of p_raw, p_stress, p_ifn, p_adjusted and p_beyond_stress", "not tested"),
     _prob("p_label", "permutation of type labels", "not tested or arm B"),
     _prob("p_pair", "expression-matched gene pairs", "not tested or arm B"),
     _prob("p_decoy", "strongest pair against secreted x membrane pairs without a recorded interaction; shown, not part of p",
@@ -364,6 +364,13 @@ declare(
            "too few cells or genes, or not arm A"),
     Column("response_aldh1a3", "float", "the same in ALDH1A3-high malignant cells", "log2 counts per 10,000",
            "too few cells or genes, or not arm A"),
+    Column("stress_level", "float", "level of the stress genes that are in no read-out and no axis, over all cells: covariate of the "
+           "coupling swap", "log2 counts per 10,000", "too few cells or genes, or not arms A and C"),
+    Column("effect_beyond_stress", "float", "arm B beyond stress as two halves of its genes show it without their noise", "z",
+           "not tested, not arm B, or the halves do not agree"),
+    _prob("p_beyond_stress", "the same, with the uncertainty of the slope", "as effect_beyond_stress"),
+    _prob("p_stress_differs", "two-sided: stress itself between the labels, within clone and depth", "not tested or not arm B"),
+    Column("ambient_rate", "float", "share of ambient RNA: covariate of the coupling swap", "fraction", "not estimated, or not arms A and C"),
 )  # fmt: skip
 declare(
     "chain", "samples/{sample}/chain.parquet", "levels of the serial niche chain IL1B (TAM), IL1R1 (CAF), IL6 (CAF)", ["step"],
@@ -799,7 +806,7 @@ declare(
     Column("present_low", "float", "lower end of the interval of the share with all three arms", "fraction", "none assessable", low=0, high=1),
     Column("present_high", "float", "upper end", "fraction", "none assessable", low=0, high=1),
     _prob("p_present", "binomial: so many patients with three arms at the level of the test", "none assessable"),
-    _prob("q", "largest of p_present and the coupling swaps, Benjamini-Hochberg over axes", "too few patients or not swapped"),
+    _prob("q", "largest of p_present and the coupling swaps, raw and adjusted, Benjamini-Hochberg over axes", "too few patients or not swapped"),
     Column("wording", "str", "the sentence that may be said"),
     Column("detectable_rho", "float", "smallest correlation found with 80 % power in the assessable patients", "-", "fewer than four",
            low=0, high=1),
@@ -807,6 +814,9 @@ declare(
     _prob("p_forward", "pairing permuted within subtype and data set", "not enough patients"),
     Column("coupling_return", "float", "mean product of return ligand and niche response", "-", "not enough patients"),
     _prob("p_return", "pairing permuted within subtype and data set", "not enough patients"),
+    Column(r"p_(forward|forward_high|forward_aldh1a3|return)_adjusted", "float", "the same swap of what stress and ambient RNA of the "
+           "patients leave of both factors; a claim needs both below the level", "-", "not enough patients beyond strata and slopes",
+           low=0, high=1, pattern=True),
     Column(r"n_swapped_(forward|forward_high|forward_aldh1a3|return)", "int", "patients in strata that were swapped", "patients",
            low=0, pattern=True),
     Column("coupling_forward_high", "float", "as coupling_forward, response of CSC-high cells", "-", "not enough patients"),
