@@ -430,7 +430,8 @@ NOTES = [
     "Where CSC-high cells are more stressed and the read-out follows stress, arm B answers `stress_differs`, which "
     "counts as p = 1. One null is a limit of the method: its rate is stated, not judged. Arms A and C, which ask about "
     "labels and genes of like abundance, pass for many secreted and membrane proteins without any recorded "
-    "interaction: of one patient, three arms that are each a property of cell types are no loop, and only the cohort's coupling swap bears on one.",
+    "interaction: of one patient, three arms that are each a property of cell types are no loop, and only "
+    "the cohort's coupling swap bears on one.",
     "The larger of two p-values is conservative where only one null is true: arms A and C are far below their level "
     "when the ligand has one share in all types, and reach it when ligand and receptor are as specific as other genes.",
     "The test of cells is CellPhoneDB's statistic with types permuted over the cells, p < 0.05 read as a loop. It "
