@@ -188,11 +188,13 @@ def summarise_loop(
             summary, p = _claim(found[label], n_asked, options)
             # the swap to CSC-high cells is asked where their level was measured at all
             high = "forward_high" if label == "m_csc" else "forward_aldh1a3"
-            asked = {"forward": swap["forward"], "return": swap["return"]}
+            needed = {"forward": swap["forward"], "return": swap["return"]}
             if swap[high].n or np.isfinite(np.array(factors[SWAPS[high][1]], dtype=float)).any():
-                asked["forward_high"] = swap[high]
+                needed["forward_high"] = swap[high]
             # the larger of both; too few swapped patients carry no claim
-            p |= {k: np.maximum(c.p, c.p_adjusted) if c.n >= options.min_patients else np.nan for k, c in asked.items()}
+            p |= {
+                k: np.maximum(c.p, c.p_adjusted) if c.n >= options.min_patients else np.nan for k, c in needed.items()
+            }
             claims[label].append((summary["n_assessable"], n_asked, summary["n_present"], p))
             line |= {f"{prefix}{k}": v for k, v in summary.items()}
         rho = stability.detectable_rho(line["n_assessable"], options.alpha)
