@@ -28,6 +28,25 @@ def calls(amplified: bool | None, ten_q: str) -> dict[str, object]:
     }
 
 
+def cohort(pten: float, ten_q: str, *, others: int = 4, gene: bool = True) -> pd.Series:
+    """What PTEN reads as in one tumour beside others at 1 UMI per 10,000, with a relapse of its own that must not count."""
+    rows = []
+    for i, level in enumerate([pten, *[1.0] * others, 0.01]):
+        table = scores(level, 0) if gene else scores(level, 0).drop(columns="umi_PTEN")
+        row = her2_pten.sample_row(table, calls(True, ten_q), {"clone_1": 100}, {"IL6": 0.01}, OPTIONS)
+        relapse = i == others + 1
+        rows.append(
+            {
+                "patient": f"p{0 if relapse else i}",
+                "sample": f"s{i}",
+                "primary_sample": not relapse,
+                "chemistry": None,
+                **row,
+            }
+        )
+    return her2_pten.read_pten(pd.DataFrame(rows), OPTIONS).iloc[0]
+
+
 @pytest.mark.parametrize(
     ("pten", "ten_q", "expected"),
     [
@@ -38,10 +57,19 @@ def calls(amplified: bool | None, ten_q: str) -> dict[str, object]:
     ],
 )
 def test_pten_is_low_by_expression_or_by_copy_number(pten: float, ten_q: str, expected: str) -> None:
-    row = her2_pten.sample_row(scores(pten, 0), calls(True, ten_q), {"clone_1": 100}, {"IL6": 0.01}, OPTIONS)
+    row = cohort(pten, ten_q)
     assert row["pten"] == expected
     assert row["pten_ratio"] == pytest.approx(pten)
     assert row["her2_amplicon"] == "amplified"
+    assert row["status"] == "ok"
+
+
+def test_without_other_tumours_only_copy_number_speaks() -> None:
+    assert cohort(0.1, "no_change", others=2)["pten"] == "not_low"
+    unknown = cohort(0.1, "not_measurable", others=2)
+    assert (unknown["pten"], unknown["status"]) == ("unknown", "pten_not_measurable")
+    assert "2 other tumours" in unknown["reason"]
+    assert cohort(1, "not_measurable", gene=False)["status"] == "pten_not_measurable"
 
 
 def test_il6_must_exceed_what_ambient_rna_gives() -> None:
@@ -53,11 +81,11 @@ def test_il6_must_exceed_what_ambient_rna_gives() -> None:
     assert her2_pten.sample_row(scores(1, 2), calls(None, "gain"), {}, {}, OPTIONS)["il6"] == "ambient_not_estimated"
 
 
-def test_what_cannot_be_read_is_unknown_and_named() -> None:
+def test_too_few_cells_are_said() -> None:
     few = her2_pten.sample_row(scores(1, 0, n=10), {}, {}, {}, OPTIONS)
-    assert (few["status"], few["pten"], few["il6"]) == ("too_few_malignant", "unknown", "not_measured")
-    table = scores(1, 0).drop(columns="umi_PTEN")
-    assert her2_pten.sample_row(table, {}, {}, {}, OPTIONS)["status"] == "pten_not_measurable"
+    table = pd.DataFrame([{"patient": "p", "sample": "s", "primary_sample": True, "chemistry": None, **few}])
+    row = her2_pten.read_pten(table, OPTIONS).iloc[0]
+    assert (row["status"], row["pten"], row["il6"]) == ("too_few_malignant", "unknown", "not_measured")
 
 
 def test_strata_say_their_n_and_p_is_exact() -> None:

@@ -798,7 +798,7 @@ class Csc(Section):
     )
     pten_low_fold: float = option(
         0.5,
-        "PTEN of malignant cells counts as low at this share of its level in the tumour's other cells",
+        "PTEN of malignant cells counts as low at this share of the median of other tumours' malignant cells",
         unit="fold",
         why="one copy of two",
         gt=0,

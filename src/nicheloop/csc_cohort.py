@@ -114,7 +114,7 @@ def run_csc_cohort(
         about = ["patient", "sample", "primary_sample", "subtype", "treatment"]
         fractions = ["m_csc_fraction", "m_csc_low", "m_csc_high", "aldh1a3_fraction"]
         said = {str(r["sample"]): r for r in table.to_dict("records")}
-        nulls, loci, strata, effects = [], [], [], []
+        nulls, loci, strata, effects, without_counts = [], [], [], [], []
         for i, record in enumerate(known):
             sample = str(record["sample"])
             row = said[sample]
@@ -147,15 +147,13 @@ def run_csc_cohort(
             strata.append(
                 {
                     **who,
+                    "chemistry": row["chemistry"],
                     **her2_pten.sample_row(cells, summary, clones, rates, options),
                     **{k: row[k] for k in fractions},
                 }
             )
             if not record["is_counts"]:
-                strata[-1] |= {
-                    "status": "no_counts",
-                    "reason": "the matrix holds normalised values (such as TPM), not counts",
-                }
+                without_counts.append(sample)
         if nulls:
             result.table = pd.DataFrame(nulls)
         loci_table = pd.DataFrame(loci) if loci else pd.DataFrame(columns=["sample", "score", "gene", "mean", "log2"])
@@ -173,7 +171,11 @@ def run_csc_cohort(
                 pd.concat(effects, ignore_index=True), confidence=options.confidence, alpha=options.alpha
             )
         if strata:
-            result.extra["her2_pten"] = pd.DataFrame(strata)
+            read = her2_pten.read_pten(pd.DataFrame(strata), options)
+            read.loc[read["sample"].isin(without_counts), ["status", "reason"]] = (
+                "no_counts", "the matrix holds normalised values (such as TPM), not counts",
+            )  # fmt: skip
+            result.extra["her2_pten"] = read
             chosen = result.extra["her2_pten"].loc[lambda t: t["primary_sample"].astype(bool)]
             result.extra["her2_pten_tests"] = her2_pten.stratum_tests(chosen, options=options, seed=seed)
         result.summary = {"n_samples": len(nulls), "n_with_null": sum(n["status"] == "ok" for n in nulls)}

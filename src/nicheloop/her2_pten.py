@@ -59,7 +59,7 @@ def sample_row(
     ambient: Mapping[str, float],
     options: Csc,
 ) -> dict[str, Any]:
-    """Row of the ``her2_pten`` contract of one sample, without who it is and its CSC fractions.
+    """Row of the ``her2_pten`` contract of one sample, without who it is, its CSC fractions and what `read_pten` adds.
 
     Parameters
     ----------
@@ -84,13 +84,9 @@ def sample_row(
     }  # fmt: skip
     row["pten_10q"], row["pten_10q_log2"] = pten_copies(malignancy.get("arm_checks") or {}, clones)
     enough = len(cells) >= options.min_malignant
-    low: bool | None = None
     if enough:
         row["pten_umi"], _, row["pten_rate"] = rate_of(cells, "PTEN")
-        _, total, row["pten_rate_others"] = rate_of(others, "PTEN")
-        if len(others) >= options.min_state_cells and row["pten_rate_others"] > 0 and np.isfinite(row["pten_rate"]):
-            row["pten_ratio"] = row["pten_rate"] / row["pten_rate_others"]
-            low = bool(row["pten_ratio"] <= options.pten_low_fold)
+        _, _, row["pten_rate_others"] = rate_of(others, "PTEN")
         row["il6_umi"], total, _ = rate_of(cells, "IL6")
         if np.isfinite(row["il6_umi"]):
             positive = int((cells["umi_IL6"] > 0).sum())
@@ -100,24 +96,60 @@ def sample_row(
                 row["il6_ambient_umi"] = share * total / 1e4
                 k = row["il6_umi"]
                 row["il6_p"] = float(pdtrc(k - 1, max(row["il6_ambient_umi"], 1e-12))) if k > 0 else 1.0
-    lost = {"loss": True, "no_change": False, "gain": False}.get(row["pten_10q"])
-    known = [v for v in (low, lost) if v is not None]
-    row["pten"] = "unknown" if not known else "low" if any(known) else "not_low"
     row["il6"] = (
-        "not_measured" if not np.isfinite(row["il6_umi"]) else "ambient_not_estimated" if not np.isfinite(row["il6_p"])
-        else "beyond_ambient" if row["il6_p"] < options.alpha else "not_beyond_ambient"
-    )  # fmt: skip
-    if not enough:
-        status, reason = "too_few_malignant", f"{len(cells)} malignant cells, {options.min_malignant} needed"
-    elif row["pten"] == "unknown":
-        status, reason = (
-            "pten_not_measurable",
-            "neither PTEN expression (beside the tumour's other cells) nor 10q can be read",
-        )
-    else:
-        status = "ok"
-        reason = f"PTEN {row['pten_umi']:.0f} UMI in malignant cells, 10q23.3: {row['pten_10q']}"
-    return row | {"status": status, "reason": reason}
+        "not_measured"
+        if not np.isfinite(row["il6_umi"])
+        else "ambient_not_estimated"
+        if not np.isfinite(row["il6_p"])
+        else "beyond_ambient"
+        if row["il6_p"] < options.alpha
+        else "not_beyond_ambient"
+    )
+    return row
+
+
+def read_pten(table: pd.DataFrame, options: Csc) -> pd.DataFrame:
+    """Add what PTEN reads as (``pten``, ``pten_ratio``, ``status``, ``reason``) to the rows of `sample_row`.
+
+    Parameters
+    ----------
+    table
+        Rows of all samples with chemistry (empty: a group of its own) and primary_sample.
+
+    Notes
+    -----
+    Low: 10q23.3 lost in the largest clone, or PTEN at `pten_low_fold` of the median over the other primary tumours of
+    the chemistry, at least `min_stratum` of them.  Stroma and immune cells are no measure: they hold more PTEN than
+    epithelium does, lost or not.
+    """
+    import pandas as pd
+
+    chemistry = table["chemistry"].fillna("unknown").astype(str)
+    speaks = table["primary_sample"].astype(bool) & table["pten_rate"].notna()
+    rows = []
+    for i, row in enumerate(table.to_dict("records")):
+        others = table.loc[
+            speaks & (chemistry == chemistry.iloc[i]) & (table["patient"] != row["patient"]), "pten_rate"
+        ]
+        ratio = float("nan")
+        if len(others) >= options.min_stratum and float(others.median()) > 0:
+            ratio = float(row["pten_rate"]) / float(others.median())
+        low = None if not np.isfinite(ratio) else ratio <= options.pten_low_fold
+        lost = {"loss": True, "no_change": False, "gain": False}.get(str(row["pten_10q"]))
+        known = [v for v in (low, lost) if v is not None]
+        row |= {"pten_ratio": ratio, "pten": "unknown" if not known else "low" if any(known) else "not_low"}
+        if row["n_malignant"] < options.min_malignant:
+            needed = f"{row['n_malignant']} malignant cells, {options.min_malignant} needed"
+            row |= {"status": "too_few_malignant", "reason": needed, "pten": "unknown"}
+        elif row["pten"] == "unknown":
+            why = f"10q cannot be read, and {len(others)} other tumours of the chemistry show PTEN"
+            row |= {"status": "pten_not_measurable", "reason": f"{why} ({options.min_stratum} needed)"}
+        else:
+            told = f"{ratio:.2f} of the median of {len(others)} other tumours" if np.isfinite(ratio) else "not compared"
+            umi = f"{row['pten_umi']:.0f} UMI" if np.isfinite(row["pten_umi"]) else "not in the reference"
+            row |= {"status": "ok", "reason": f"PTEN in malignant cells: {umi}, {told}; 10q23.3: {row['pten_10q']}"}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def exact_p(values: np.ndarray, group: np.ndarray, *, n_draws: int, seed: int) -> float:

@@ -294,7 +294,7 @@ def her2_pten_blocks(d: Data, page: Page) -> list[Block]:
             columns(
                 "sample | subtype | n_malignant # malignant cells | her2_amplicon = HER2 amplicon | pten = PTEN | "
                 "pten_ratio # "
-                "PTEN over other cells | pten_10q = 10q23.3 | il6 = IL6 of malignant cells | il6_umi # IL6 UMI | "
+                "PTEN over other tumours | pten_10q = 10q23.3 | il6 = IL6 of malignant cells | il6_umi # IL6 UMI | "
                 "il6_ambient_umi # of them ambient | il6_upper % cells with IL6, at most | m_csc_fraction % "
                 "CD44+/CD24- | status ="
             ),

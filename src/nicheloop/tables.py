@@ -574,6 +574,7 @@ declare(
     Column("treatment", "str", "treatment of the sheet", na="unknown"),
     Column("status", "str", "ok, or why PTEN cannot be read"),
     Column("reason", "str", "the status in words, with numbers"),
+    Column("chemistry", "str", "chemistry of the sheet", na="unknown"),
     Column("n_malignant", "int", "malignant cells", "cells", low=0),
     Column("her2_amplicon", "str", "neighbours of ERBB2 co-high, over the clones", allowed=(
         "amplified", "some_clones", "not_amplified", "not_measurable")),
@@ -581,7 +582,8 @@ declare(
     Column("pten_umi", "float", "PTEN counts in malignant cells", "UMI", "too few malignant cells or gene absent", low=0),
     Column("pten_rate", "float", "PTEN in malignant cells", "counts per 10,000", "as pten_umi", low=0),
     Column("pten_rate_others", "float", "PTEN in the sample's cells that are not epithelial", "counts per 10,000", "no such cell", low=0),
-    Column("pten_ratio", "float", "the first over the second", "-", "either is missing, or too few other cells", low=0),
+    Column("pten_ratio", "float", "pten_rate over the median of the other primary tumours of the chemistry", "-",
+           "too few other tumours", low=0),
     Column("pten_10q", "str", "10q23.3 in the largest clone: gain, loss, no_change or not_measurable"),
     Column("pten_10q_log2", "float", "its mean clipped log2 difference", "log2", "not measurable"),
     Column("il6", "str", "IL6 in malignant cells against ambient RNA", allowed=(
