@@ -114,9 +114,9 @@ CHAPTERS = (
 )  # fmt: skip
 
 
-def check_report(path: Path) -> None:
+def check_report(path: Path, browser: Any = None) -> None:
     """What holds for every report: all chapters, headings in order, nothing fetched, no error, nothing inaccessible."""
-    with chromium() as browser:
+    with chromium() if browser is None else contextlib.nullcontext(browser) as browser:
         visit = Visit(browser, path, viewport={"width": 1300, "height": 900}, color_scheme="light")
         tab = visit.tab
         found = tab.eval_on_selector_all("h2", "e => e.map(x => x.textContent)")

@@ -138,7 +138,17 @@ def render(figure: Figure, kind: str = "png") -> bytes:
         for ax in figure.axes:  # the solver's last bits differ from run to run and would name the SVG's clip paths
             left, bottom, width, height = (round(float(v), 5) for v in ax.get_position().bounds)
             ax.set_position((left, bottom, width, height))
-    return buffer.getvalue()
+    return few_colours(buffer.getvalue()) if kind == "png" else buffer.getvalue()
+
+
+def few_colours(png: bytes) -> bytes:
+    """The same picture with a palette of 256 colours: half the bytes, no visible difference."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    return out.getvalue()
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:

@@ -233,8 +233,11 @@
     }
     return { order, colour };
   };
+  const kept = { order: null, data: null }; // what does not change with the colour, while the cells are the same
   const columnsOf = (head, order, colour) => {
-    const data = { colour: colours(head, colour, order), id: order.map((i) => head.names[i]), shown: order.map((i) => plain(value(colour, i))) };
+    const fresh = { colour: colours(head, colour, order), shown: order.map((i) => plain(value(colour, i))) };
+    if (kept.order?.length === order.length && order.every((v, k) => v === kept.order[k])) return { ...kept.data, ...fresh };
+    const data = { id: order.map((i) => head.names[i]) };
     head.maps.forEach((map, k) => {
       data[`x${k}`] = Float32Array.from(order, (i) => map.x.values[i]);
       data[`y${k}`] = Float32Array.from(order, (i) => map.y.values[i]);
@@ -243,7 +246,8 @@
       const column = head.columns.find((c) => c.name === name);
       if (column) data[name] = order.map((i) => plain(value(column, i)));
     }
-    return data;
+    if (order === state.order) Object.assign(kept, { order, data });
+    return { ...data, ...fresh };
   };
   const size = (n) => Math.min(6, Math.max(2, 260 / Math.sqrt(n + 1)));
   const picture = (Bokeh, head, source, k, width, height, title, ranges) => {
@@ -277,7 +281,8 @@
       plot.add_tools(lasso);
       state.lassos.push(lasso);
     }
-    state.views = await Bokeh.Plotting.show(state.plots, find("map-panels"));
+    const views = await Bokeh.Plotting.show(state.plots, find("map-panels"));
+    state.views = views.filter((view) => state.plots.includes(view.model)); // tooltips have views of their own
     state.source.selected.properties.indices.change.connect(() => picked(head));
     legend(head, colour, order);
     await said(head);
@@ -390,5 +395,7 @@
     for (const [k, view] of state.views.entries()) save(view.export("svg").get_serialized_svg(), "image/svg+xml", `map_${k + 1}.svg`);
   });
   near(explorer, start);
+  const ahead = () => { if (!explorer.dataset.drawn) { read(); bokeh(); } }; // unpacked while the first screen is read
+  (window.requestIdleCallback ?? ((act) => setTimeout(act, 200)))(ahead);
   root.dataset.script = "ready";
 })();
