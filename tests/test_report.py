@@ -619,8 +619,8 @@ def test_screen_chapter_only_where_it_was_run(tmp_path: Path, method: str) -> No
     assert not has_screen(report_data.Data(tmp_path, config))
     row = {"ligand": "CSF1", "receptor": "CSF1R", "sender": "malignant", "status": "tested", "obstacle": None, "n_sender": 30,
            "n_receiver": 30, "ligand_fraction": 0.5, "receptor_fraction": 0.5, "ligand_mean": 1.0, "receptor_mean": 1.0, "score": 1.0,
-           "n_extreme": 0, "p": 0.001, "p_upper": 0.004, "q": 0.01}  # fmt: skip
-    none = dict.fromkeys(("score", "p", "p_upper", "q"), np.nan) | {"n_extreme": pd.NA}
+           "n_extreme": 0, "p": 0.001, "p_upper": 0.004, "q": 0.01, "q_tested": 0.01}  # fmt: skip
+    none = dict.fromkeys(("score", "p", "p_upper", "q", "q_tested"), np.nan) | {"n_extreme": pd.NA}
     screen = pd.DataFrame([
         {**row, "receiver": "myeloid"}, {**row, "receiver": "t_nk", "q": 0.5},
         {**row, **none, "receiver": "caf", "status": "too_few_cells", "obstacle": "caf"},

@@ -221,12 +221,15 @@ def arm_blocks(arms: pd.DataFrame, tumours: list[str], page: Page) -> list[Block
                     columns(
                         "sample | axes: of axis | size ~ raw | effect_stress # stress | effect_ifn # IFN | "
                         "effect_adjusted # both | z # | p_raw # p raw | p_stress # p stress | p_ifn # p IFN | "
-                        "p_adjusted # p both | p # p"
+                        "p_adjusted # p both | effect_beyond_stress # beyond stress | "
+                        "p_beyond_stress # p beyond stress | "
+                        "p_stress_differs # p stress differs | p # p"
                     ),
                     f"Arm B, raw and adjusted: {label}.",
                     "Difference of the read-out in z, high minus low cells, raw and adjusted for stress, interferon "
-                    "(IFN) and both; labels permuted within clone and depth strata. p is the largest of the four: a "
-                    "response that stress or interferon explains does not count.",
+                    "(IFN) and both; labels permuted within clone and depth strata. p is the largest of these "
+                    "and of p beyond stress (stress without the noise of its genes): a response that stress or "
+                    "interferon explains does not count. p stress differs: stress itself between the labels.",
                     most=60,
                 )
             )

@@ -388,11 +388,7 @@
   find("map-csv").addEventListener("click", async () => { const { head } = await start(); saveCells(head, state.order, "cells.csv"); });
   find("map-png").addEventListener("click", async () => {
     await start();
-    for (const [k, view] of state.views.entries()) view.export("png").canvas.toBlob((blob) => save(blob, "image/png", `map_${k + 1}.png`));
-  });
-  find("map-svg").addEventListener("click", async () => {
-    await start();
-    for (const [k, view] of state.views.entries()) save(view.export("svg").get_serialized_svg(), "image/svg+xml", `map_${k + 1}.svg`);
+    for (const [k, view] of state.views.entries()) save(await view.export("png").to_blob(), "image/png", `map_${k + 1}.png`);
   });
   near(explorer, start);
   const ahead = () => { if (!explorer.dataset.drawn) { read(); bokeh(); } }; // unpacked while the first screen is read
