@@ -22,8 +22,8 @@ class Beyond:
     p : one-sided (greater); NaN where the slope is not known
     difference_p : two-sided p of the covariate itself between the labels
     reliability : share of the covariate's variance within label and stratum that is not noise
-    follows : whether the covariate differs between the labels and the read-out, as estimated, goes with it within them,
-        so that it could make a difference in that direction alone
+    follows : whether the covariate differs between the labels, and could move the read-out the same way:
+        it is not certain that within the labels the two go the opposite way
     """
 
     effect: float
@@ -102,7 +102,7 @@ def beyond_noisy(
 
     difference_p = 2 * min(above(ds), above(-ds))
     reliability = float(np.clip(c[0] / v[0], 0.0, 1.0)) if v[0] > 0 else 0.0
-    follows = bool(difference_p < alpha and k[0] * ds[0] > 0)  # absence of evidence that it follows is no evidence
+    follows = difference_p < alpha and above(-k * np.sign(ds[0])) >= CERTAIN
     if not (c[0] > 0 and above(c) < CERTAIN):
         return Beyond(np.nan, np.nan, difference_p, reliability, follows)
     p = max(above(u), 1 / (n_bootstrap + 1))

@@ -989,6 +989,14 @@ class Loop(Section):
         why="half a niche cell doubles them",
         gt=1,
     )
+    stress_alpha: float = option(
+        0.01,
+        "level at which stress itself differs between CSC-high and other cells, so that arm B is not judged",
+        unit="probability",
+        why="below it what the adjustment leaves can pass for a response; smaller differences are adjusted for",
+        gt=0,
+        lt=1,
+    )
     niche_alpha: float = option(
         0.001,
         "level of the test that a cell has more of them",

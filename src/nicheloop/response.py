@@ -215,7 +215,7 @@ def response_arm(
         halves = np.column_stack([stats.residualise(used[h].to_numpy(dtype=float), depth[:, None]) for h in HALVES])
         beyond_stress = attenuation.beyond_noisy(
             stats.residualise(y, depth[:, None]), halves, high, strata,
-            n_bootstrap=options.n_bootstrap, alpha=options.alpha, seed=seed,
+            n_bootstrap=options.n_bootstrap, alpha=options.stress_alpha, seed=seed,
         )  # fmt: skip
     p = max([raw.p, *(v.p for v in found.values() if v)])
     reason = f"{n_high} {split.high_words} and {n_low} {split.low_words} cells in {raw.n_strata} strata{left_out}"
@@ -236,7 +236,7 @@ def response_arm(
             status, p = "stress_differs", np.nan
             reason = (
                 f"{split.high_words} and {split.low_words} cells differ in stress (p {beyond_stress.difference_p:.2g}) "
-                f"and {readout} follows stress within them: what remains cannot be told from it; {reason}"
+                f"and {readout} may follow stress: a response cannot be told from it; {reason}"
             )
     else:
         reason += "; a response that follows stress as a whole cannot be told from it"
