@@ -99,7 +99,7 @@ def build(
         folder / "scores.parquet", "scores", io.Status("score", sample),
     )  # fmt: skip
     io.write_table(
-        pd.DataFrame({"gene": symbols, "ambient_fraction": x.sum(axis=0) / x.sum(), "contamination_rate": 0.02}),
+        pd.DataFrame({"gene": symbols, "ambient_fraction": x.sum(axis=0) / x.sum(), "contamination_rate": 0.02, "pool": "cells"}),
         folder / "ambient.parquet", "ambient",
     )  # fmt: skip
     (folder / "ingest.json").write_text(json.dumps(record_of(sample, n, len(symbols), is_counts=is_counts, **record)))

@@ -629,7 +629,7 @@ def test_screen_chapter_only_where_it_was_run(tmp_path: Path, method: str) -> No
     d = report_data.Data(tmp_path, config)
     blocks = screen_chapter(d, report_page.Page(tmp_path))
     assert has_screen(d) and ("no matched-pair and no decoy null" in blocks[0].text) == (method == "strength")
-    assert blocks[1].rows == [["a", "3", "2", "1", "too few cells (1)"]]
+    assert blocks[1].rows == [["a", "3", "2", "1", "2", "too few cells (1)"]]
     assert blocks[2].rows[0] == ["CSF1", "CSF1R", "malignant", "myeloid", "1", "1", "1", "0.004"]
 
 
