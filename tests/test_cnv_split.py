@@ -102,6 +102,6 @@ def test_shares_of_a_contrast_do_not_shrink_with_lineage_genes(place):
     means = [tumour, lineage]
     evidence = [(False, cnv_groups.arm_evidence(m, base, where, SETTINGS)) for m in means]
     kinds = cnv_groups.kinds_of_groups(
-        means, base, evidence, where, SETTINGS, need=1.75, max_p=0.01, min_signal=0.5, max_share=0.35
+        means, base, evidence, where, SETTINGS, need=1.75, max_p=0.01, min_signal=0.5, max_share=0.35, sure=2.25
     )
     assert kinds == ["aneuploid", "diploid"]

@@ -241,9 +241,10 @@ def assess(
     evidence = [follows_arms(m) for m in means]
     kinds = cnv_groups.kinds_of_groups(
         means, base, evidence, every, settings, need=need, max_p=options.max_coherence_p, min_signal=options.min_signal,
-        max_share=options.max_contrast_share,
+        max_share=options.max_contrast_share, sure=options.sure_coherence,
     )  # fmt: skip
     aneuploid = [k == "aneuploid" for k in kinds]
+    strongest = max((e.ratio for (_, e), yes in zip(evidence, aneuploid, strict=True) if yes), default=np.nan)
     diploid = np.any(
         [g for g, k in zip(groups, kinds, strict=True) if k == "diploid"] or [np.zeros(n_cells, bool)], axis=0
     )
@@ -307,6 +308,11 @@ def assess(
             cnv_cells.spread_of(value[members], level[members], 1.0),
             cnv_cells.spread_of(value[diploid], level[diploid], 0.0),
         )
+        on_axis = cnv_cells.two_kinds(value[epithelial], level[epithelial], spread, options.min_signal)
+        split = not diploid.any() and on_axis.gain > 2 * np.log(epithelial.sum())  # two more parameters pay (BIC)
+        if split:
+            value = (value - on_axis.low) / (on_axis.high - on_axis.low)
+            spread /= (on_axis.high - on_axis.low) ** 2
         odds = cnv_cells.log_odds(value, level, spread, options.min_signal)
         for part, alike in parts:
             probability[part] = cnv_cells.posterior(
@@ -329,8 +335,8 @@ def assess(
         if min(int(g.sum()) for g in sure) < options.min_group:
             break
         clones = sure
-        if diploid.any() and own.sum() >= options.min_group:
-            diploid = own
+        if own.sum() >= options.min_group and (diploid.any() or split):
+            diploid, baseline = own, "own_normal_epithelium"
             corrected, arm_corrected = _against(profiles, epithelial, own), _against(by_arm, epithelial, own)
             base_mean = mean_of(x, own)
 
@@ -350,7 +356,14 @@ def assess(
     shift = {arm: sign * options.detectable_shift for arm, sign in DETECTABLE.items()}
     largest = int(np.argmax([g.sum() for g in groups]))
     detectable = any(aneuploid) or follows_arms(means[largest], shift)[0]
-    if any(aneuploid):
+    weak = any(aneuploid) and strongest < options.sure_coherence
+    n_caf, caf_share = int(caf.sum()), float(said.malignant[caf].mean()) if caf.any() else np.nan
+    caf_failed = any(aneuploid) and n_caf >= options.min_group and caf_share >= options.max_caf_failed
+    if caf_failed:  # fibroblasts differ from the reference as the tumour does: the reference is at fault
+        status[epithelial] = "caf_control_failed"
+    elif weak:
+        status[epithelial] = "weak_evidence"
+    elif any(aneuploid):
         call[epithelial & said.malignant], call[epithelial & said.normal] = "malignant", "normal"
         status[epithelial & (said.malignant | said.normal)] = reference.rung
     else:
@@ -365,10 +378,19 @@ def assess(
     out = Calls(call, status, value, correlation, clone, profiles, where, reference.null)
     n_null, false = int(reference.null.sum()), int(passed.sum())
     judged = any(aneuploid)  # nothing could be called malignant otherwise: no error rate to speak of
-    n_caf, caf_share = int(caf.sum()), float(said.malignant[caf].mean()) if caf.any() else np.nan
     out.summary = {
         "baseline": baseline,
-        "callable": any(aneuploid) or (normal is not None and detectable),
+        "callable": (any(aneuploid) and not (weak or caf_failed)) or (not any(aneuploid) and normal is not None and detectable),
+        "weak_evidence": weak,
+        "warnings": [
+            name
+            for name, true in (
+                ("caf_flagged", bool(n_caf and caf_share > options.max_caf_malignant)),
+                ("no_normal_baseline", any(aneuploid) and baseline == "reference"),
+            )
+            if true
+        ],
+        "strongest_coherence": strongest,
         "change_detectable": detectable,
         "groups": [
             {"cells": int(g.sum()), "kind": k, "arm_coherence": e.ratio, "p": e.p}
@@ -383,6 +405,7 @@ def assess(
         "n_null": n_null,
         "n_caf": n_caf,
         "caf_malignant_share": caf_share,
+        "caf_control_failed": caf_failed,
         "caf_flag": bool(n_caf and caf_share > options.max_caf_malignant),
         "n_genes": len(where.columns),
         "n_lineage_genes": int(outstanding.sum()),

@@ -72,6 +72,65 @@ def rescaled(value: Floats, share: Floats, cells: Bools, level: Floats) -> Float
     return np.asarray((value - low) / (high - low)) if high > low else value
 
 
+@dataclass(frozen=True)
+class Kinds:
+    """Where normal and malignant epithelium lie on the tumour's axis, and the evidence that there are two kinds.
+
+    ``low`` and ``high`` are the means, ``low_share`` the share of cells of the lower kind, ``gain`` twice the log
+    likelihood ratio of two kinds over one.
+    """
+
+    low: float
+    high: float
+    low_share: float
+    gain: float
+
+
+def two_kinds(value: Floats, level: Floats, spread: float, max_low: float, n_rounds: int = 200) -> Kinds:
+    """Two normal distributions of known noise fitted to the values of epithelial cells.
+
+    Normal epithelium does not lie at 0 where the baseline is another patient's or stroma: what the epithelium of the
+    sample shares moves it up the tumour's axis, and a border half way between 0 and 1 then lets it pass.
+
+    Parameters
+    ----------
+    value, level, spread
+        (cells,) amplitude and noise of the profile; variance of the value per unit of noise.
+    max_low
+        Largest mean of the lower kind: weaker clones above it are no normal cells.
+
+    Returns
+    -------
+    Kinds; one kind (share 0, gain 0) for fewer than three cells.
+    """
+    n = len(value)
+    variance = np.maximum(spread * level, SMALLEST_VARIANCE)
+    weight = 1 / variance
+    if n < 3:
+        return Kinds(0.0, 1.0, 0.0, 0.0)
+    one = float(np.average(value, weights=weight))
+    low, high, share = 0.0, max(1.0, one), 0.5
+    for _ in range(n_rounds):
+        odds = np.log((1 - share) / share) + ((value - low) ** 2 - (value - high) ** 2) / (2 * variance)
+        lower = 1 / (1 + np.exp(np.clip(odds, -500, 500)))
+        if lower.sum() < SMALLEST_VARIANCE or lower.sum() > n - SMALLEST_VARIANCE:
+            return Kinds(0.0, one, 0.0, 0.0)
+        new = (
+            min(float(np.average(value, weights=weight * lower)), max_low),
+            float(np.average(value, weights=weight * (1 - lower))),
+            float(np.clip(lower.mean(), 1e-6, 1 - 1e-6)),
+        )
+        done = max(abs(a - b) for a, b in zip(new, (low, high, share), strict=True)) < 1e-6
+        low, high, share = new
+        if done or high <= low:
+            break
+    if high <= low:
+        return Kinds(0.0, one, 0.0, 0.0)
+    parts = [np.log(s) - (value - m) ** 2 / (2 * variance) for s, m in ((share, low), (1 - share, high))]
+    gain = 2 * float((np.logaddexp(*parts) + (value - one) ** 2 / (2 * variance)).sum())
+    return Kinds(low, high, share, gain)
+
+
 def posterior(odds: Floats, near: Neighbourhood, *, n_rounds: int, floor: float) -> Floats:
     """Probability of each cell from its own log odds and the share of malignant cells among those it resembles.
 

@@ -217,6 +217,7 @@ def kinds_of_groups(
     max_p: float,
     min_signal: float,
     max_share: float,
+    sure: float,
 ) -> list[str]:
     """Tell aneuploid from diploid groups, by their difference to the reference and to each other.
 
@@ -236,6 +237,9 @@ def kinds_of_groups(
         A group that shares less than this of the strongest group's change is diploid.
     max_share
         Largest share of a contrast that still counts as none of it.
+    sure
+        Arm coherence that lineage alone does not reach: below it, a group that shows none of its contrast with a surely
+        aneuploid one is diploid, however it differs from stroma.
 
     Returns
     -------
@@ -263,12 +267,14 @@ def kinds_of_groups(
                 if min(shares) <= max_share < 1 - max_share <= max(shares):
                     contrasts.append((found.ratio, *((i, j) if shares[0] > shares[1] else (j, i)), signal))
     for _, yes, no, _ in contrasts:
-        if kinds[no] != "aneuploid":
+        # Programmes of normal epithelium can follow arms against each other: the group must do so against stroma too.
+        if kinds[no] != "aneuploid" and evidence[yes][1].p <= max_p:
             kinds[yes] = "aneuploid"
     if "aneuploid" not in kinds:
         return kinds
     for _, yes, no, _ in contrasts:
-        if kinds[yes] == "aneuploid" and kinds[no] != "aneuploid":
+        weak = kinds[no] != "aneuploid" or evidence[no][1].ratio < sure <= evidence[yes][1].ratio
+        if kinds[yes] == "aneuploid" and weak:
             kinds[no] = "diploid"
     strongest = max((i for i in range(n) if kinds[i] == "aneuploid"), key=lambda i: evidence[i][1].ratio)
     for i in range(n):

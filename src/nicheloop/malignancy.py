@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from nicheloop.config import Malignancy
 
+REFUSED = ("not_callable", "weak_evidence", "caf_control_failed")  # cells carry the name already
 LARGEST_LOG = 50.0  # log1p or log2 expression never reaches it; TPM always does
 
 
@@ -86,6 +87,25 @@ def gene_positions(symbols: NDArray[np.object_]) -> pd.DataFrame:
     placed = table["chromosome"].isin(cnv.AUTOSOMES) & table["arm"].notna()
     drop = genes.cnv_masked(symbols) | ~placed.to_numpy()
     return table.assign(chromosome=np.where(drop, "", table["chromosome"].astype(object)))
+
+
+def _refusal(summary: dict[str, Any], options: Malignancy) -> NotAssessable:
+    """Why profiles were made but no cell was called."""
+    if summary["caf_control_failed"]:
+        return NotAssessable(
+            "caf_control_failed",
+            f"{summary['caf_malignant_share']:.0%} of {summary['n_caf']} CAFs, the negative control, look malignant: the "
+            "reference cells are suspect (tumour cells among them, or a wrong annotation), or tumour cells pass for CAFs",
+        )
+    if summary["weak_evidence"]:
+        return NotAssessable(
+            "weak_evidence",
+            f"epithelium follows chromosome arms (coherence {summary['strongest_coherence']:.2f}), but no more than real "
+            f"normal epithelium sometimes does ({options.sure_coherence:g} needed)",
+        )
+    return NotAssessable(
+        "not_callable", "no epithelial group follows chromosome arms more than normal cell types do: normal or diploid"
+    )
 
 
 def _table(cell_ids: NDArray[np.object_], calls: Calls) -> pd.DataFrame:
@@ -159,12 +179,9 @@ def run_malignancy(
             result.summary.update(calls.summary)
             result.extra["cnv"] = mean_profiles(calls, types)
             if not calls.summary["callable"] and not assumed:
-                raise NotAssessable(
-                    "not_callable",
-                    "no epithelial group follows chromosome arms more than normal cell types do: normal or diploid",
-                )
+                raise _refusal(calls.summary, options)
         except NotAssessable as problem:
-            if problem.status != "not_callable":
+            if problem.status not in REFUSED:
                 calls.status[epithelial] = problem.status
             if not assumed:
                 raise

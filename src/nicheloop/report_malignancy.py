@@ -154,6 +154,7 @@ def malignancy_chapter(d: Data, page: Page) -> list[Block]:
             most=60,
         ),
         *reasons_blocks(d, calls, page),
+        *warning_blocks(d),
     ]
     found = clone_table(d)
     if len(found):
@@ -225,6 +226,16 @@ def reasons_blocks(d: Data, calls: pd.DataFrame, page: Page) -> list[Block]:
         ),
         *([bullets(f"{short_words(s).capitalize()}: {explain(s)}" for s in why)] if why else []),
     ]
+
+
+def warning_blocks(d: Data) -> list[Block]:
+    """Warnings of the malignancy stage in plain words, each with the samples it concerns."""
+    of: dict[str, list[str]] = {}
+    for s in d.samples:
+        for name in d.summary("malignancy", s).get("warnings") or []:
+            of.setdefault(str(name), []).append(d.label(s))
+    said = [f"{short_words(k).capitalize()} ({listed(v, 12)}): {explain(k)}" for k, v in of.items()]
+    return [text("Calls to read with care:"), bullets(said)] if said else []
 
 
 def checks_of(d: Data, key: str) -> pd.DataFrame:

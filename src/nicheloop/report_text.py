@@ -78,6 +78,12 @@ STATUS_WORDS: dict[str, str] = {
     "malignant.",
     "near_diploid": "No copy-number signal stands out from the reference; such a tumour cannot be called from RNA.",
     "not_callable": "Malignant and normal epithelium do not separate by copy number.",
+    "weak_evidence": "The epithelium follows chromosome arms no more than real normal epithelium sometimes does; no "
+    "cell is called. A tumour with few changes and normal tissue both look like this.",
+    "caf_control_failed": "Most fibroblasts, the negative control, look malignant: the reference cells or the "
+    "annotation are at fault, so no cell is called.",
+    "no_normal_baseline": "Malignant cells were compared with stroma and lymphocytes alone: the sample shows no normal "
+    "epithelium of its own and the cohort has none. Normal epithelial cells, if there are any, may pass for malignant.",
     "caf_flagged": "More fibroblasts than allowed look malignant; the calls of this sample are not to be trusted.",
     "caf_called_malignant": "More fibroblasts than allowed look malignant; the calls of this sample are not to be "
     "trusted.",
@@ -187,6 +193,10 @@ SHORT_WORDS = {
     "too_few_csc": "too few CSC-high cells",
     "too_few_malignant": "too few malignant cells",
     "not_callable": "no copy-number separation",
+    "weak_evidence": "copy-number evidence too weak",
+    "caf_control_failed": "CAF control failed",
+    "no_normal_baseline": "no normal epithelium to compare with",
+    "caf_flagged": "CAFs look malignant",
     "metrics_disagree": "copy-number measures disagree",
     "pooled_same_chemistry": "pooled, same chemistry",
     "reference_other_chemistry": "another chemistry",
