@@ -23,7 +23,9 @@ def breast(real_data):
     folder = real_data / "normals/sample1"
     x = sparse.csr_matrix(mmread(folder / "matrix.mtx.gz").T, dtype=np.float32)
     symbols = pd.read_csv(folder / "features.tsv.gz", sep="\t", header=None)[1].to_numpy(dtype=object)
-    labels = pd.read_csv(folder.parent / "phenodata_sample1.txt", sep="\t")["celltype"].map(KNOWN).to_numpy(dtype=object)
+    labels = (
+        pd.read_csv(folder.parent / "phenodata_sample1.txt", sep="\t")["celltype"].map(KNOWN).to_numpy(dtype=object)
+    )
     unique = ~pd.Series(symbols).duplicated().to_numpy()
     return x[:, unique], symbols[unique], labels
 

@@ -380,7 +380,7 @@ def assess(
     judged = any(aneuploid)  # nothing could be called malignant otherwise: no error rate to speak of
     out.summary = {
         "baseline": baseline,
-        "callable": (any(aneuploid) and not (weak or caf_failed)) or (not any(aneuploid) and normal is not None and detectable),
+        "callable": (not (weak or caf_failed)) if any(aneuploid) else (normal is not None and detectable),
         "weak_evidence": weak,
         "warnings": [
             name

@@ -194,7 +194,7 @@ class Embed(Section):
         3, "repeats per resolution for the stability choice", unit="runs", why="enough to see an unstable one", ge=2
     )
     leiden: Literal["leidenalg", "igraph"] = option(
-        "igraph", "leiden implementation", unit="-", why="the quality of leidenalg's in a fraction of its time"
+        "leidenalg", "leiden implementation", unit="-", why="RBConfigurationVertexPartition; igraph is faster"
     )
     leiden_iterations: int = option(
         4, "leiden iterations; -1 runs until nothing improves", unit="iterations", why="little changes after", ge=-1
@@ -610,7 +610,7 @@ class Malignancy(Section):
         2.25,
         "arm coherence that the strongest aneuploid group must reach before any cell of the sample is called",
         unit="ratio",
-        why="means of ten real normal cells reached 2.2, 29 of 31 breast cancer lines exceed it; between: weak_evidence",
+        why="means of ten real normal cells reached 2.2, 29 of 31 breast cancer lines exceed it; less: weak_evidence",
         ge=1,
     )
     min_arm_genes: int = option(

@@ -11,7 +11,6 @@ import numpy as np
 
 from nicheloop import io, moments, neighbors
 from nicheloop.errors import NotAssessable
-from nicheloop.layout import umap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -274,6 +273,40 @@ def most_stable(clusterings: dict[float, Clustering], tolerance: float) -> float
     return max(r for r, c in several.items() if c.stability >= best - tolerance)
 
 
+# ------------------------------------------------------------------------------------------------------------ map
+def umap(graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs: int, seed: int) -> np.ndarray:
+    """Map of the cells: UMAP (arXiv:1802.03426) started from the first two components (10.1038/s41587-020-00809-z).
+
+    Parameters
+    ----------
+    graph
+        (cells, cells) weights of `neighbors.fuzzy_graph`.
+    components
+        (cells, >= 2) components the graph was built on.
+    min_dist, n_epochs
+        UMAP's options of the same meaning.
+    seed
+        Of the negative samples; with a seed UMAP runs in one thread.
+
+    Returns
+    -------
+    (cells, 2) coordinates.  Fewer than five cells, or cells that do not differ in one of their first two components,
+    keep these.
+    """
+    start = np.ascontiguousarray(components[:, :2], dtype=np.float64)
+    if len(start) < 5 or not np.ptp(start, axis=0).all():  # umap-learn divides by the extent of its start
+        return start
+    import anndata as ad
+    import scanpy as sc
+
+    cells = ad.AnnData(obsm={"X_pca": components}, obsp={"connectivities": graph}, shape=(len(start), 0))
+    parameters = {"method": "umap", "use_rep": "X_pca"}
+    cells.uns["neighbors"] = {"connectivities_key": "connectivities", "params": parameters}
+    sc.tl.umap(cells, min_dist=min_dist, maxiter=n_epochs, init_pos=start, random_state=seed)
+    chart = cells.obsm["X_umap"]
+    return np.asarray(chart, dtype=np.float64)
+
+
 # ---------------------------------------------------------------------------------------------------------- stage
 @dataclass(frozen=True)
 class _Sample:
@@ -359,12 +392,8 @@ def run_embed(
         n_large = sum(len(s.cells) >= options.min_cells_sample for s in samples)
         integrated = options.integrate and n_large > 1
         coordinates = integrate(scores, names, seed) if integrated else scores
-        from concurrent.futures import ThreadPoolExecutor  # the loops below work without the interpreter's lock
-
-        with ThreadPoolExecutor(max(1, min(threads, 2))) as pool:
-            maps = [pool.submit(_map, x, options, seed) for x in ([coordinates, scores] if integrated else [scores])]
-            graph, chart = maps[0].result()
-            raw = maps[1].result()[1] if integrated else np.full_like(chart, np.nan)
+        graph, chart = _map(coordinates, options, seed)
+        raw = _map(scores, options, seed)[1] if integrated else np.full_like(chart, np.nan)
 
         seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
         clusterings = leiden(

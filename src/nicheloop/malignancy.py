@@ -94,14 +94,15 @@ def _refusal(summary: dict[str, Any], options: Malignancy) -> NotAssessable:
     if summary["caf_control_failed"]:
         return NotAssessable(
             "caf_control_failed",
-            f"{summary['caf_malignant_share']:.0%} of {summary['n_caf']} CAFs, the negative control, look malignant: the "
-            "reference cells are suspect (tumour cells among them, or a wrong annotation), or tumour cells pass for CAFs",
+            f"{summary['caf_malignant_share']:.0%} of {summary['n_caf']} CAFs, the negative control, look malignant: "
+            "the reference cells are suspect (tumour cells among them, or a wrong annotation), or tumour cells pass "
+            "for CAFs",
         )
     if summary["weak_evidence"]:
         return NotAssessable(
             "weak_evidence",
-            f"epithelium follows chromosome arms (coherence {summary['strongest_coherence']:.2f}), but no more than real "
-            f"normal epithelium sometimes does ({options.sure_coherence:g} needed)",
+            f"epithelium follows chromosome arms (coherence {summary['strongest_coherence']:.2f}), but no more than "
+            f"real normal epithelium sometimes does ({options.sure_coherence:g} needed)",
         )
     return NotAssessable(
         "not_callable", "no epithelial group follows chromosome arms more than normal cell types do: normal or diploid"

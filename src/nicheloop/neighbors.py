@@ -169,53 +169,21 @@ def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
     """
     from scipy.sparse import csr_matrix
 
-    n = len(indices)
+    n, k = indices.shape
     if n < 2:
         return csr_matrix((n, n))
-    near = distances.astype(np.float32)
-    sigma, rho = bandwidths(near)
-    other = (indices != np.arange(n)[:, None]) & (indices >= 0)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        weight = np.exp(-np.maximum(near - rho[:, None], 0.0) / sigma[:, None])
-    weight[near <= rho[:, None]] = 1.0
-    kept = other & (weight > 0)
-    row = np.repeat(np.arange(n, dtype=np.int64), kept.sum(axis=1))
-    one = csr_matrix((weight[kept].astype(np.float32), (row, indices[kept])), shape=(n, n))
-    graph = csr_matrix(one + one.T - one.multiply(one.T))
+    from umap.umap_ import fuzzy_simplicial_set
+
+    graph, _, _ = fuzzy_simplicial_set(
+        np.empty((n, 1), dtype=np.float32),  # only its length is read where neighbours are given
+        k,
+        None,
+        "euclidean",
+        knn_indices=indices,
+        knn_dists=distances.astype(np.float32),
+    )
+    graph = csr_matrix(graph)
+    graph.setdiag(0)
+    graph.eliminate_zeros()
     graph.sort_indices()
     return graph
-
-
-def bandwidths(distances: np.ndarray, n_iterations: int = 64, tolerance: float = 1e-5) -> tuple[np.ndarray, np.ndarray]:
-    """UMAP's local scale of every cell: sigma such that its weights sum to log2(k), and the nearest distance rho.
-
-    Parameters
-    ----------
-    distances
-        (cells, k) sorted distances, the cell itself first.
-    n_iterations, tolerance
-        Of the bisection for sigma, as in umap-learn.
-
-    Returns
-    -------
-    (cells,) sigma and (cells,) rho, float32; rho is 0 where all distances are.
-    """
-    n, k = distances.shape
-    target = np.log2(k)
-    finite = np.where(np.isfinite(distances), distances, 0.0)
-    rho = np.where(distances > 0, distances, np.inf).min(axis=1)
-    rho = np.where(np.isfinite(rho), rho, 0.0).astype(np.float32)
-    beyond = np.maximum(distances[:, 1:].astype(np.float64) - rho[:, None], 0.0)
-    sigma, low, high = np.ones(n), np.zeros(n), np.full(n, np.inf)
-    todo = np.arange(n)
-    for _ in range(n_iterations):
-        excess = np.exp(-beyond[todo] / sigma[todo, None]).sum(axis=1) - target
-        todo, excess = todo[np.abs(excess) >= tolerance], excess[np.abs(excess) >= tolerance]
-        if not len(todo):
-            break
-        wide, narrow = todo[excess > 0], todo[excess <= 0]
-        high[wide], low[narrow] = sigma[wide], sigma[narrow]
-        bounded = np.isfinite(high[todo])
-        sigma[todo] = np.where(bounded, (low[todo] + np.where(bounded, high[todo], 0.0)) / 2, 2 * sigma[todo])
-    floor = np.where(rho > 0, finite.mean(axis=1), finite.mean()) * 1e-3  # umap-learn's MIN_K_DIST_SCALE
-    return np.maximum(sigma, floor).astype(np.float32), rho

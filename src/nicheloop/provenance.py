@@ -39,6 +39,7 @@ PACKAGES = (
     "scikit-learn",
     "scipy",
     "snakemake",
+    "umap-learn",
 )
 # Not results: they differ from run to run.
 NOT_RECORDED = {"logs", "benchmarks", NAME, "failed.json", "checked.json"}
