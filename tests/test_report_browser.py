@@ -114,6 +114,8 @@ def test_hover_names_the_cell_and_runs_nothing(visit: browser.Visit) -> None:
 
 
 def test_tables_sort_filter_page_and_save(visit: browser.Visit) -> None:
+    from playwright.sync_api import expect
+
     tab = visit.tab
     box = visit.table("quality")
     column = box.locator("thead th").nth(2)
@@ -122,7 +124,7 @@ def test_tables_sort_filter_page_and_save(visit: browser.Visit) -> None:
     shown = [int(v.replace(",", "")) for v in box.locator("tbody td:nth-child(3)").all_inner_texts() if v != "NA"]
     assert shown == sorted(shown, reverse=True) and len(shown) == 6
     box.locator("input[type=search]").fill("N1")
-    assert box.locator("tbody tr").count() == 1
+    expect(box.locator("tbody tr")).to_have_count(1)  # the library waits for the typing to end
     box.locator("input[type=search]").fill("")
     long = visit.table("composition_top")
     assert long.locator("tbody tr").count() == 12 and long.locator(".dt-paging button").count() > 2
