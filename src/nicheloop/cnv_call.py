@@ -309,8 +309,8 @@ def assess(
             cnv_cells.spread_of(value[diploid], level[diploid], 0.0),
         )
         on_axis = cnv_cells.two_kinds(value[epithelial], level[epithelial], spread, options.min_signal)
-        split = not diploid.any() and on_axis.gain > 2 * np.log(epithelial.sum())  # two more parameters pay (BIC)
-        if split:
+        apart = not diploid.any() and on_axis.gain > 2 * np.log(epithelial.sum())  # two more parameters pay (BIC)
+        if apart:
             value = (value - on_axis.low) / (on_axis.high - on_axis.low)
             spread /= (on_axis.high - on_axis.low) ** 2
         odds = cnv_cells.log_odds(value, level, spread, options.min_signal)
