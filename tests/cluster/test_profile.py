@@ -49,6 +49,15 @@ def test_groups_named_in_the_profile_are_groups_of_rules():
     assert {"read", "malignancy", "states"} <= used
 
 
+@pytest.mark.parametrize("rule", sorted(r for r, text in RULES.items() if "/samples/{sample}/" in text))
+def test_the_status_waits_for_every_job_of_a_sample(rule: str):
+    """Else what it says depends on which of two jobs ends first."""
+    outputs = re.search(r"    output:\n(.*?)(?=^    \w+:)", RULES[rule], re.MULTILINE | re.DOTALL)
+    made = set(re.findall(r"samples/\{sample\}/([\w.]+)", outputs[1] if outputs else ""))
+    gathered = set(re.findall(r'per_sample\("([\w.]+)"\)', RULES["status"].partition("output:")[0]))
+    assert not made or made & gathered or rule == "screen"  # optional: in SCREENS
+
+
 def test_the_page_names_every_job_of_every_submission():
     page = (ROOT / "docs/hpc.md").read_text()
     told = {

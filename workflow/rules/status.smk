@@ -8,6 +8,7 @@ rule status:
         malignancy=per_sample("malignancy.parquet"),
         scores=per_sample("scores.parquet"),
         csc=per_sample("csc.parquet"),
+        csc_nulls=per_sample("csc_pairs.parquet"),
         tam=per_sample("tam.parquet"),
         crosstalk=per_sample("crosstalk.parquet"),
         loop=per_sample("loop.parquet"),
