@@ -55,7 +55,12 @@ def write_sample(
     said = io.Status("score", sample, summary=summary or {})
     io.write_table(table.drop(columns="truth", errors="ignore"), paths["scores"], "scores", said)
     ambient = pd.DataFrame(
-        {"gene": ["CD44", "CD24", "ACTB"], "ambient_fraction": [1e-4, 1e-4, 1e-2], "contamination_rate": 0.03}
+        {
+            "gene": ["CD44", "CD24", "ACTB"],
+            "ambient_fraction": [1e-4, 1e-4, 1e-2],
+            "contamination_rate": 0.03,
+            "pool": "cells",
+        }
     )
     io.write_table(ambient, paths["ambient"], "ambient")
     io.write_json(paths["record"], record_of(sample, len(table), 3, **record))
