@@ -177,6 +177,7 @@ def test_signatures_are_complete_and_without_repeats() -> None:
         "monocyte",
         "macrophage",
         "IFN",
+        "IFN_MHC",
         "STRESS",
         "HYPOXIA",
         "G1S",
