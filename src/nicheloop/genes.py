@@ -149,6 +149,7 @@ def ambiguous(name: str) -> tuple[str, ...]:
     return _aliases()[1].get(name, ())
 
 
+@cache
 def resolve(name: str) -> str | None:
     """Today's symbol of a symbol, alias or Ensembl id; None where unknown or ambiguous.
 
@@ -220,18 +221,11 @@ def resolve_features(names: Sequence[str], identifiers: Sequence[str] | None = N
     return Resolved(symbols, ensembl, known)
 
 
-def find(wanted: Iterable[str], available: Iterable[str]) -> Found:
-    """Genes of a set that a matrix holds, aliases resolved on both sides.
-
-    Returns
-    -------
-    Found
-        ``present``: names as in `available`, in the order of `wanted`, each once; ``missing``: names as in `wanted`.
-    """
-    names = {str(a): str(a) for a in available}
+def match(wanted: Iterable[str], available: Iterable[str]) -> dict[str, str | None]:
+    """Name in a matrix of every wanted gene, aliases resolved on both sides; None where the matrix does not hold it."""
+    names = {a: a for a in map(str, available)}
     by_symbol: dict[str, str] | None = None
-    present: dict[str, None] = {}
-    missing: list[str] = []
+    out: dict[str, str | None] = {}
     for gene in wanted:
         symbol = resolve(gene) or gene
         hit = names.get(symbol) or names.get(gene)
@@ -241,11 +235,22 @@ def find(wanted: Iterable[str], available: Iterable[str]) -> Found:
                 for name in names:
                     by_symbol.setdefault(resolve(name) or name, name)
             hit = by_symbol.get(symbol)
-        if hit is None:
-            missing.append(gene)
-        else:
-            present[hit] = None
-    return Found(list(present), missing)
+        out[gene] = hit
+    return out
+
+
+def find(wanted: Iterable[str], available: Iterable[str]) -> Found:
+    """Genes of a set that a matrix holds, aliases resolved on both sides.
+
+    Returns
+    -------
+    Found
+        ``present``: names as in `available`, in the order of `wanted`, each once; ``missing``: names as in `wanted`.
+    """
+    wanted = list(wanted)
+    hits = match(wanted, available)
+    present = dict.fromkeys(hit for gene in wanted if (hit := hits[gene]) is not None)
+    return Found(list(present), [gene for gene in wanted if hits[gene] is None])
 
 
 def guards(symbols: Iterable[str], ensembl: Iterable[str] | None = None) -> dict[str, str]:

@@ -213,31 +213,63 @@ def count(ligand: Any, receptor: Any, rows: Any, observed: Any, lanes: int, mult
         hits[r] += n
 
 
-def gene_sums(indptr: Any, indices: Any, data: Any, total: Any, seen: Any) -> None:
-    """Add to total and seen (genes,) the values and the number of positive values of some rows."""
+def gene_sums(indptr: Any, indices: Any, data: Any, out: Any) -> None:
+    """Add to out (genes, 2) the values and the number of positive values of some rows."""
     for k in range(indptr[0], indptr[-1]):
         value = np.float64(data[k])
-        total[indices[k]] += value
-        if value > 0:
-            seen[indices[k]] += 1
+        here = out[np.uint64(indices[k])]  # unsigned: no check for a negative place
+        here[0] += value
+        here[1] += np.float64(value > 0)
 
 
-def bin_moments(
-    indptr: Any, indices: Any, data: Any, bins: Any, start: Any, pair: Any, first: Any, second: Any, own: Any, own2: Any
+def matched_moments(
+    indptr: Any, indices: Any, data: Any, code: Any, start: Any, pair: Any, shape: Any, pairs: Any, n: Any, out: Any
 ) -> None:
-    """Sums and sums of squares of each row by bin, and by (set, bin) pair; gene g has pair[start[g]:start[g + 1]]."""
+    """Fill out (3, rows, sets): mean over each set, mean and standard deviation of its matched draws.
+
+    code (genes,) is -1 for genes seen nowhere, else twice the bin, plus 1 for genes of a set; such a gene g is in the
+    (set, bin) pairs pair[start[g]:start[g + 1]].  shape: bins, pairs.  pairs (5, pairs): set, bin, genes of the set in
+    the bin, whether they leave the pool, 1 / size of the pool.  n (sets,) genes of each set.
+    """
+    sums, own = np.zeros((shape[0], 2)), np.zeros((shape[1], 2))  # values, squares
+    of_set, of_bin = pairs[0].astype(np.int64), pairs[1].astype(np.int64)
+    weight, exclude, share = pairs[2], pairs[3], pairs[4]
+    longest = 0
     for row in range(indptr.size - 1):
+        longest = max(longest, indptr[row + 1] - indptr[row])
+    kept = np.empty(longest + 1, dtype=np.int64)
+    for row in range(indptr.size - 1):
+        sums[:] = 0
+        own[:] = 0
+        n_kept = 0
         for k in range(indptr[row], indptr[row + 1]):
-            gene = indices[k]
-            b = bins[gene]
-            if b >= 0:
+            at = code[np.uint64(indices[k])]
+            if at >= 0:
                 value = np.float64(data[k])
-                square = value * value
-                first[row, b] += value
-                second[row, b] += square
-                for j in range(start[gene], start[gene + 1]):
-                    own[row, pair[j]] += value
-                    own2[row, pair[j]] += square
+                here = sums[np.uint64(at >> 1)]
+                here[0] += value
+                here[1] += value * value
+                kept[n_kept] = k  # overwritten unless the gene is in a set: no branch to mispredict
+                n_kept += at & 1
+        for i in range(n_kept):
+            k = kept[i]
+            gene, value = indices[k], np.float64(data[k])
+            for j in range(start[gene], start[gene + 1]):
+                here = own[pair[j]]
+                here[0] += value
+                here[1] += value * value
+        observed, mean, variance = out[0, row], out[1, row], out[2, row]
+        for p in range(weight.size):
+            here = sums[of_bin[p]]
+            mu = (here[0] - exclude[p] * own[p, 0]) * share[p]
+            s2 = max((here[1] - exclude[p] * own[p, 1]) * share[p] - mu * mu, 0.0)
+            observed[of_set[p]] += own[p, 0]
+            mean[of_set[p]] += mu * weight[p]
+            variance[of_set[p]] += s2 * weight[p]
+        for s in range(n.size):
+            observed[s] /= n[s]
+            mean[s] /= n[s]
+            variance[s] = np.sqrt(variance[s]) / n[s]
 
 
 def tail_counts(

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _SIGNIFICANT = 10  # digits of a mean that count when genes are ranked: sums in another cell order differ beyond them
-_BLOCK = 2048  # cells per block: bounds memory, not the result
+_BLOCK = 512  # cells per block: bounds memory, not the result
+_PARTS = 64  # most partial sums of a gene: bounds memory for many cells
 _COMPILED = 2_000_000  # non-zeros from which compiled loops repay their start; the numbers are the same
 _WHOLE = float(2**32)  # sums of drawn sets are of whole numbers in this unit, so that the order of genes cannot matter
 
 
-def _blocks(x: csr_matrix) -> list[tuple[int, int]]:
-    return [(i, min(i + _BLOCK, x.shape[0])) for i in range(0, x.shape[0], _BLOCK)]
+def _blocks(x: csr_matrix, size: int = _BLOCK) -> list[tuple[int, int]]:
+    return [(i, min(i + size, x.shape[0])) for i in range(0, x.shape[0], size)]
 
 
 def _each(work: Callable[[int, int], None], blocks: Sequence[tuple[int, int]], threads: int) -> None:
@@ -48,16 +49,16 @@ def _gene_sums(x: csr_matrix, threads: int) -> tuple[NDArray[np.float64], NDArra
         return np.asarray(total, dtype=np.float64), np.asarray(detected, dtype=np.int64)
     from nicheloop import kernels
 
-    blocks, kernel = _blocks(x), kernels.compiled(kernels.gene_sums)
-    sums = np.zeros((len(blocks), x.shape[1]))
-    seen = np.zeros((len(blocks), x.shape[1]), dtype=np.int64)
+    size = max(_BLOCK, -(-x.shape[0] // _PARTS))
+    blocks, kernel = _blocks(x, size), kernels.compiled(kernels.gene_sums)
+    sums = np.zeros((len(blocks), x.shape[1], 2))
 
     def work(start: int, stop: int) -> None:
-        i = start // _BLOCK
-        kernel(x.indptr[start : stop + 1], x.indices, x.data, sums[i], seen[i])
+        kernel(x.indptr[start : stop + 1], x.indices, x.data, sums[start // size])
 
     _each(work, blocks, threads)
-    return sums.sum(axis=0), seen.sum(axis=0)
+    total = sums.sum(axis=0)
+    return total[:, 0], total[:, 1].astype(np.int64)
 
 
 def gene_bins(
@@ -82,7 +83,9 @@ def gene_bins(
     -------
     (genes,) bin of each gene; -1 for genes seen in no cell (they are 0 everywhere, as is their null).
     """
-    names = np.asarray(genes, dtype=object).astype(str)
+    # (a place in the alphabet, so that names are compared once)
+    alphabet = np.empty(len(genes), dtype=np.int64)
+    alphabet[np.argsort(np.asarray(genes, dtype=str), kind="stable")] = np.arange(len(genes))
     n_cells = max(x.shape[0], 1)
     total, detected = _gene_sums(x, threads)
     # Rounding to significant digits: a mean must not depend on the order in which cells were added up.
@@ -90,14 +93,14 @@ def gene_bins(
         exponent = np.where(total > 0, np.floor(np.log10(np.where(total > 0, total, 1.0))), 0.0)
     unit = 10.0 ** (_SIGNIFICANT - 1 - exponent)
     mean = np.round(total * unit) / unit / n_cells
-    out = np.full(len(names), -1, dtype=np.int64)
+    out = np.full(len(alphabet), -1, dtype=np.int64)
     seen = np.flatnonzero(detected > 0)
     if not len(seen):
         return out
-    by_mean = seen[np.lexsort((names[seen], detected[seen], mean[seen]))]
+    by_mean = seen[np.lexsort((alphabet[seen], detected[seen], mean[seen]))]
     n_bins = min(n_bins, len(seen))
     for i, block in enumerate(np.array_split(by_mean, n_bins)):
-        by_detection = block[np.lexsort((names[block], mean[block], detected[block]))]
+        by_detection = block[np.lexsort((alphabet[block], mean[block], detected[block]))]
         for j, part in enumerate(np.array_split(by_detection, n_detection)):
             out[part] = i * n_detection + j
     return out
@@ -107,9 +110,8 @@ def resolve_sets(sets: Mapping[str, Sequence[str]], genes: Sequence[str]) -> dic
     """Members of each set that are in the matrix, under the matrix's own names (aliases resolved), without repeats."""
     from nicheloop import genes as identity
 
-    # One search of the whole matrix; each set is then looked up among the few genes found.
-    found = identity.find(list(dict.fromkeys(g for wanted in sets.values() for g in wanted)), genes).present
-    return {name: list(dict.fromkeys(identity.find(wanted, found).present)) for name, wanted in sets.items()}
+    hits = identity.match(list(dict.fromkeys(g for wanted in sets.values() for g in wanted)), genes)
+    return {name: list(dict.fromkeys(hit for g in wanted if (hit := hits[g]))) for name, wanted in sets.items()}
 
 
 def draw_sets(
@@ -219,7 +221,7 @@ def matched_null(
     of_bin = np.array([p[1] for p in pairs], dtype=np.int64)
     count = np.array([p[2] for p in pairs], dtype=np.float64)
     exclude = (size[of_bin] - count >= min_pool).astype(np.float64) if len(pairs) else np.zeros(0)
-    pool = size[of_bin] - exclude * count
+    share = 1.0 / (size[of_bin] - exclude * count)
     gather = csr((np.ones(len(pairs)), (np.arange(len(pairs)), of_set)), shape=(len(pairs), n_sets))
     gather_n = csr((count, (np.arange(len(pairs)), of_set)), shape=(len(pairs), n_sets))
     n = np.array([len(index) for index in members], dtype=np.float64)
@@ -231,16 +233,18 @@ def matched_null(
     )
     start, pair = pairs_of.indptr.astype(np.int64), pairs_of.indices.astype(np.int64)
 
+    code = np.where(bins >= 0, 2 * bins + (np.diff(pairs_of.indptr) > 0), -1).astype(np.int32)
+    table = np.stack([of_set, of_bin, count, exclude, share]).astype(np.float64)
+
     def compiled(here: slice) -> tuple[NDArray[np.float64], ...]:
         from nicheloop import kernels
 
-        size = here.stop - here.start
-        first, second = np.zeros((size, n_bins)), np.zeros((size, n_bins))
-        own, own2 = np.zeros((size, len(pairs))), np.zeros((size, len(pairs)))
-        kernels.compiled(kernels.bin_moments)(
-            x.indptr[here.start : here.stop + 1], x.indices, x.data, bins, start, pair, first, second, own, own2
+        out = np.zeros((3, here.stop - here.start, n_sets))
+        rows = x.indptr[here.start : here.stop + 1]
+        kernels.compiled(kernels.matched_moments)(
+            rows, x.indices, x.data, code, start, pair, (n_bins, len(pairs)), table, n, out
         )
-        return first, second, own, own2
+        return out[0], out[1], out[2]
 
     def plain(here: slice) -> tuple[Any, ...]:
         block = x[here]
@@ -255,16 +259,14 @@ def matched_null(
         in_sets = block[:, genes].astype(np.float64)
         own = (in_sets @ indicator).toarray()
         in_sets.data = in_sets.data**2
-        return first, second, own, (in_sets @ indicator).toarray()
+        own2 = (in_sets @ indicator).toarray()
+        mu = (first[:, of_bin] - exclude * own) * share
+        s2 = np.maximum((second[:, of_bin] - exclude * own2) * share - mu**2, 0.0)
+        return own @ gather / n, mu @ gather_n / n, np.sqrt(s2 @ gather_n) / n
 
     def work(begin: int, stop: int) -> None:
         here = slice(begin, stop)
-        first, second, own, own2 = (compiled if x.nnz >= _COMPILED else plain)(here)
-        mu = (first[:, of_bin] - exclude * own) / pool
-        s2 = np.maximum((second[:, of_bin] - exclude * own2) / pool - mu**2, 0.0)
-        observed[here] = own @ gather / n
-        mean[here] = mu @ gather_n / n
-        sd[here] = np.sqrt(s2 @ gather_n) / n
+        observed[here], mean[here], sd[here] = (compiled if x.nnz >= _COMPILED else plain)(here)
 
     _each(work, _blocks(x), threads)
     return observed, mean, sd
