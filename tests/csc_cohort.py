@@ -49,7 +49,7 @@ def simulate(
     z = lp_shift + lp_spread * rng.standard_normal(n)
     high = rng.random(n) < aldh
     table = pd.DataFrame({
-        "cell_id": [f"{sample}:c{i:04d}" for i in range(n)], "compartment": "malignant", "n_counts": umi,
+        "cell_id": [f"{sample}:c{i:04d}" for i in range(n)], "compartment": "malignant", "n_counts": umi, "foreign_share": 0.0,
         "umi_CD44": counts(rng, np.where(state // 2, rates[1], rates[0]), size),
         "umi_CD24": counts(rng, np.where(state % 2, rates[3], rates[2]), size),
         "umi_ALDH1A3": counts(rng, np.where(high, 4.0, aldh_low) * np.exp(lp * z), size),
@@ -60,7 +60,7 @@ def simulate(
         if others:
             s = np.full(others, 0.9)
             parts.append(pd.DataFrame({
-                "cell_id": [f"{sample}:{kind}{i}" for i in range(others)], "compartment": kind, "n_counts": 9000.0,
+                "cell_id": [f"{sample}:{kind}{i}" for i in range(others)], "compartment": kind, "n_counts": 9000.0, "foreign_share": np.nan,
                 "umi_CD44": counts(rng, np.full(others, rate), s), "umi_CD24": counts(rng, np.full(others, 0.05), s),
                 "umi_ALDH1A3": 0.0, "level_LP_covariate": 0.1, "z_EMT_malignant": np.nan, "z_G2M": 0.0, "truth": -1,
             }))  # fmt: skip

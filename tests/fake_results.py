@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import record_of, write_counts
+from nicheloop import csc_isoforms, io, tables
 from nicheloop import genes as shipped
-from nicheloop import io, tables
 from nicheloop.io import Status
 
 TYPES = ["epithelial", "t_nk", "b_cell", "myeloid", "endothelial", "caf", "pvl", "unresolved"]
@@ -131,6 +131,7 @@ def _sample(results: Path, sample: str, n: int, rng: np.random.Generator, *, tum
     _write(pd.DataFrame(rows, columns=["group", "n_cells", "chromosome", "start", "end", "arm", "value"]), results, "cnv",
            sample, summary={"reference": "same_sample"})  # fmt: skip
     scores = pd.DataFrame({"cell_id": kept, "compartment": np.where(mal, "malignant", types), "n_counts": 9000.0,
+                           "foreign_share": np.where(mal, 0.0, np.nan),
                            "z_M1": rng.normal(size=m), "umi_CD44": 1.0})  # fmt: skip
     _write(scores, results, "scores", sample)
     prob = np.where(mal & assessable, rng.beta(0.3, 1.4, m), np.nan)
@@ -297,6 +298,22 @@ def _csc_cohort(results: Path, csc: list[dict[str, object]]) -> None:
             **{k: (v if ok else np.nan) for k, v in numbers.items()},
             **{k: r[k] for k in ("m_csc_fraction", "m_csc_low", "m_csc_high", "aldh1a3_fraction")}})  # fmt: skip
     _write(pd.DataFrame(strata), results, "her2_pten")
+    isoforms = []
+    for i, (w, ok) in enumerate(zip(who, good, strict=True)):
+        for j, (gene, role) in enumerate(csc_isoforms.ROLES.items()):
+            numbers = {
+                "umi": 40.0 - j,
+                "rate": 0.9,
+                "fraction": 0.3 - 0.03 * j,
+                "upper": 0.4,
+                "ambient_umi": 5.0,
+                "p": 1e-4,
+            }
+            isoforms.append({
+                **w, "isoform": gene, "role": role, "n_malignant": 52 * ok,
+                "status": "too_few_malignant" if not ok else "beyond_ambient" if i + j < 4 else "ambient_not_exceeded",
+                **{k: (v if ok else np.nan) for k, v in numbers.items()}})  # fmt: skip
+    _write(pd.DataFrame(isoforms), results, "csc_isoforms")
     _write(pd.DataFrame([
         {"stratum": s, "outcome": "m_csc_fraction", "status": "too_few_patients", "reason": "1 PTEN-low and 0 other tumours; 3 needed",
          "n_stratum": 1, "n_low": 1, "n_other": 0, "mean_low": 0.1, "mean_other": np.nan, "p": np.nan}
@@ -377,7 +394,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
         f = rng.uniform(0.05, 0.2)
         csc.append({
             **base, "chemistry": "10x 3' v3", "treatment": None, "status": status,
-            "reason": "" if ok else "12 % of malignant cells informative for CD24, 50 % needed", "n_malignant": 52 * (i < 4),
+            "reason": "" if ok else "12 % of malignant cells informative for CD24, 50 % needed", "n_malignant": 52 * (i < 4), "n_foreign": 3 * (i < 4),
             "informative_fraction": 0.8 if ok else 0.12, "median_umi": 9000.0,
             **{c: (v if ok else np.nan) for c, v in {"m_csc_fraction": f, "m_csc_low": f - 0.04, "m_csc_high": f + 0.06,
                "odds_ratio": 1.5, "naive_fraction": f + 0.08, "aldh1a3_fraction": f / 2, "aldh1a3_low": f / 4, "aldh1a3_high": f,

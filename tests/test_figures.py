@@ -159,3 +159,14 @@ def test_cnv_orders_chromosomes_as_numbers() -> None:
 )
 def test_percent(value: float, expected: str) -> None:
     assert figures.percent(value).split("\u00a0")[0] == expected
+
+
+def test_waterfall_ends_where_the_kept_barcodes_begin() -> None:
+    reasons = pd.DataFrame({"pass": [400, 300], "low_counts": [50, 10], "doublet": [20, 0]}, index=["a", "b"])
+    steps = figures_cells.attrition_steps(reasons)
+    assert steps["left"].tolist()[0] == 780 and steps["left"].tolist()[-1] == 700
+    assert (steps["left"].shift(1)[1:] - steps["dropped"][1:] == steps["left"][1:]).all()
+    said = texts(figures_cells.qc_waterfall(steps))
+    assert "700 (90 %)" in said and "-60" in said and "none" in said
+    empty = figures_cells.attrition_steps(reasons.iloc[:0])
+    assert empty["left"].eq(0).all() and "0 (0 %)" in texts(figures_cells.qc_waterfall(empty))

@@ -75,7 +75,7 @@ def scored(folder, sample: str, malignant: int, others: int, status: bool = True
     n = malignant + others
     table = pd.DataFrame({
         "cell_id": [f"{sample}:c{i}" for i in range(n)], "compartment": ["malignant"] * malignant + ["caf"] * others,
-        "n_counts": np.full(n, 5000.0),
+        "n_counts": np.full(n, 5000.0), "foreign_share": np.nan,
     })  # fmt: skip
     known = io.Status("score", sample) if status else None
     io.write_table(table, folder / "scores.parquet", "scores", *([known] if known else []))

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from helpers import write_counts
-from nicheloop import config, genes, io, score, scoring
+from nicheloop import ambient, config, genes, io, score, scoring
 from test_ambient import types_table
 
 OPTIONS = config.Scoring(min_cells=20)
@@ -41,7 +41,11 @@ def run(tmp_path: Path, counts, types, calls, names=NAMES, record=None, said=Non
     if said is not None:
         io.write_table(io.read_table(calls), calls, "malignancy", said)
     out = tmp_path / "scores.parquet"
-    score.run_score(path, cells, calls, out, options=OPTIONS)
+    source = io.Counts(path)
+    kinds = np.array([*types, *["unresolved"] * (len(ids) - len(types))], dtype=object)
+    profiles = tmp_path / "profiles.parquet"
+    io.write_table(ambient.profiles(source.matrix(), list(source.genes), kinds), profiles, "profiles")
+    score.run_score(path, cells, calls, profiles, out, options=OPTIONS, csc=config.Csc())
     return io.read_table(out), io.read_status(out)
 
 
@@ -59,7 +63,13 @@ def test_each_compartment_is_matched_alone(tmp_path, counts):
     assert z[84:].isna().all(axis=None) and z[:80].notna().all(axis=None) and z[80:].isna().all(axis=None)
     x = io.lognormalise(sparse.csr_matrix(counts.astype(np.float32)))[:25]
     alone = scoring.score_sets(
-        x, NAMES, {"STRESS": genes.signatures()["STRESS"].genes}, n_bins=OPTIONS.n_bins, min_genes=3, min_cells=20
+        x,
+        NAMES,
+        {"STRESS": genes.signatures()["STRESS"].genes},
+        n_bins=OPTIONS.n_bins,
+        min_genes=3,
+        min_cells=20,
+        normal=True,
     )
     assert np.allclose(table["z_STRESS"][:25], alone["STRESS"])
     assert np.array_equal(table["n_counts"], counts.sum(axis=1))

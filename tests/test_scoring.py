@@ -32,7 +32,7 @@ def test_null_is_the_limit_of_random_draws(toy):
     bins = scoring.gene_bins(x, genes, n_bins=10)
     seen = np.flatnonzero(bins >= 0)
     members = np.random.default_rng(0).choice(seen, 12, replace=False)
-    observed, mean, sd = scoring.matched_null(x, bins, [members])
+    observed, mean, sd, skew = scoring.matched_null(x, bins, [members])
     dense = x.toarray().astype(float)
     rng = np.random.default_rng(1)
     draws = np.empty((20000, len(dense)))
@@ -42,6 +42,25 @@ def test_null_is_the_limit_of_random_draws(toy):
     assert np.allclose(observed[:, 0], dense[:, members].mean(axis=1))
     assert np.allclose(draws.mean(axis=0), mean[:, 0], atol=5 * sd.max() / np.sqrt(len(draws)))
     assert np.allclose(draws.std(axis=0), sd[:, 0], rtol=0.05)
+    assert np.allclose(stats.skew(draws, axis=0), skew[:, 0], atol=0.15)
+
+
+def test_tail_of_a_normal_score_is_that_of_a_normal_law() -> None:
+    rng = np.random.default_rng(3)
+    for skew in (0.0, 0.4, 1.0, -0.6):
+        law = stats.norm() if skew == 0 else stats.pearson3(skew)
+        t = law.ppf(np.linspace(0.001, 0.999, 199))
+        null = scoring.Null(t[:, None], np.zeros((199, 1)), np.ones((199, 1)), np.full((199, 1), skew))
+        z = scoring.normal_score(null)[:, 0]
+        assert np.all(np.diff(z) > 0)
+        exact = stats.norm.ppf(law.cdf(t))
+        assert np.abs(z - exact)[np.abs(exact) < 2.6].max() < 0.06 + 0.1 * abs(skew) ** 2
+    draws = rng.gamma(2.0, 1.0, (20_000, 1)) - 2.0
+    null = scoring.Null(draws, np.zeros_like(draws), np.full_like(draws, np.sqrt(2)), np.full_like(draws, np.sqrt(2)))
+    assert (scoring.normal_score(null) >= 2.326).mean() == pytest.approx(0.01, abs=0.003)
+    assert (scoring.standard_score(null) >= 2.326).mean() > 0.025  # what the plain score would give
+    flat = scoring.Null(np.ones((2, 1)), np.ones((2, 1)), np.array([[0.0], [1e-15]]), np.zeros((2, 1)))
+    assert np.isnan(scoring.normal_score(flat)).all()
 
 
 def test_bins_match_mean_and_detection(toy):

@@ -94,7 +94,7 @@ def test_drawn_sets_have_the_limit_as_their_moments() -> None:
     x, genes, _ = tumour(5)
     bins = scoring.gene_bins(x, genes, n_bins=10)
     members = np.arange(20)
-    _, mean, sd = scoring.matched_null(x, bins, [members])
+    _, mean, sd, _ = scoring.matched_null(x, bins, [members])
     drawn = scoring.draw_sets(bins, genes, members, n_sets=4000, seed=3, name="a")
     dense = np.asarray(x[:5].todense(), dtype=float)
     values = dense[:, drawn].mean(axis=2)

@@ -23,7 +23,7 @@ def myeloid(n: int = 60, seed: int = 0, sample: str = "s1") -> pd.DataFrame:
     macrophage = np.array(kinds) == "macrophage"
     return pd.DataFrame({
         "cell_id": [f"{sample}:m{i}" for i in range(total)], "cell_type_minor": kinds, "compartment": "myeloid",
-        "n_counts": rng.integers(2000, 20000, total).astype(float), "z_monocyte": np.where(macrophage, -1.0, 1.0),
+        "n_counts": rng.integers(2000, 20000, total).astype(float), "foreign_share": np.nan, "z_monocyte": np.where(macrophage, -1.0, 1.0),
         "z_macrophage": np.where(macrophage, 1.0, -1.0), "z_M1": rng.normal(0.5, 1, total), "z_M2": rng.normal(0.8, 1, total),
         "level_M1": rng.gamma(3, 0.1, total), "level_M2": rng.gamma(6, 0.1, total),
         **{f"z_{s}": rng.normal(0, 1, total) for s in tam.STATES},

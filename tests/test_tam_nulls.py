@@ -8,7 +8,6 @@ import pytest
 from scipy import sparse, stats
 
 from nicheloop import genes, io, tam_nulls, tam_patients
-from nicheloop.config import Tam
 
 SETS = {n: genes.signatures()[n].genes for n in ("M1", "M2")}
 NAMES = [*SETS["M1"], *SETS["M2"], *[f"X{i}" for i in range(600)]]
@@ -94,21 +93,3 @@ def test_donors_are_pooled_by_fisher_z() -> None:
     assert alone.loc["depth", "status"] == "too_few_patients"
     assert np.isnan(alone.loc["depth", "rho_low"])
     assert alone.loc["adjusted", "n_assessable"] == 0
-
-
-def test_doublets_are_found_and_ambient_rna_alone_is_not() -> None:
-    rng = np.random.default_rng(0)
-    names = [*[f"M{i}" for i in range(200)], *[f"T{i}" for i in range(200)]]
-    own, theirs = np.r_[np.full(200, 1.0), np.full(200, 0.05)], np.r_[np.full(200, 0.01), np.full(200, 1.0)]
-    own = 0.93 * own + 0.07 * theirs  # 7 % ambient RNA in every cell
-    clean, doublets = rng.poisson(own * 5, (200, 400)), rng.poisson((own + theirs) * 2.5, (20, 400))
-    x = sparse.csr_matrix(np.vstack([clean, doublets]).astype(np.float32))
-    profiles = pd.concat([
-        pd.DataFrame({"gene": names, "cell_type": kind, "n_cells": n, "sum_counts": counts.sum(axis=0).astype(float)})
-        for kind, n, counts in (("myeloid", 220, x.toarray()), ("t_nk", 50, rng.poisson(theirs * 5, (50, 400))))
-    ])  # fmt: skip
-    share = tam_nulls.foreign_share(x, names, profiles, spared=set(), options=Tam())
-    assert (share[200:] >= Tam().foreign_share).mean() > 0.9
-    assert (share[:200] >= Tam().foreign_share).sum() == 0
-    few = profiles.assign(n_cells=5)
-    assert not tam_nulls.foreign_share(x, names, few, spared=set(), options=Tam()).any()

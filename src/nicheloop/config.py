@@ -722,6 +722,25 @@ class Csc(Section):
         ge=0,
         le=1,
     )
+    foreign_share: float = option(
+        0.15,
+        "share of a malignant cell's RNA from one other type at which it is left out",
+        unit="fraction",
+        why="a doublet holds about half of each",
+        gt=0,
+        le=1,
+    )
+    foreign_fold: float = option(
+        5.0, "fold over malignant cells of the genes that show it", unit="fold", why="half a cell doubles them", gt=1
+    )
+    foreign_alpha: float = option(
+        0.001,
+        "level of the test that a cell has more of them",
+        unit="probability",
+        why="many cells are asked",
+        gt=0,
+        lt=1,
+    )
     informative_zero: float = option(
         0.05,
         "a cell is informative if a high cell shows zero with at most this probability",

@@ -26,6 +26,7 @@ from nicheloop.csc_rates import (
     umi_of,
 )
 from nicheloop.errors import NotAssessable, UserError
+from nicheloop.score import MIXED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,6 +201,7 @@ def call_cells(
         called = None if found.prob is None else _states(found.prob, *names, options)
         out[prob], out[state] = spread(found.prob), spread(called, object, "not_assessable")
         out[status] = np.where(malignant, found.status, "not_malignant").astype(object)
+        out[status][(sample["compartment"] == MIXED).to_numpy(dtype=bool)] = "foreign_rna"
     out["cd24_informative"] = spread(m_csc.informative, object, pd.NA)
     out["aldh1a3_lp_prob"] = spread(lp_adjusted(sample, rates)[0] if aldh.ok else None)
     return pd.DataFrame(out), m_csc, aldh
@@ -244,6 +246,7 @@ def run_csc(
         result.table, m_csc, aldh = call_cells(table, found, options=options, ambient=own)
         result.summary = {
             "n_malignant": int((table["compartment"] == "malignant").sum()),
+            "n_foreign": int((table["compartment"] == MIXED).sum()),
             "n_m_csc": int((result.table["csc_state"] == "m_csc").sum()),
             "informative_fraction": m_csc.informative_fraction,
             "aldh1a3_status": aldh.status,

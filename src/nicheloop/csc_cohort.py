@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import csc_loci, her2_pten, io, patients, state_readouts, stats
+from nicheloop import csc_isoforms, csc_loci, her2_pten, io, patients, state_readouts, stats
 from nicheloop.csc_rates import read_ambient
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def run_csc_cohort(
     out_locus_tests: str | Path,
     out_her2_pten: str | Path,
     out_her2_pten_tests: str | Path,
+    out_isoforms: str | Path,
     *,
     options: Csc,
     seed: int,
@@ -106,7 +107,7 @@ def run_csc_cohort(
 
     also: dict[str, str | Path] = {
         "csc_readout_cohort": out_readouts, "csc_loci": out_loci, "csc_locus_tests": out_locus_tests,
-        "her2_pten": out_her2_pten, "her2_pten_tests": out_her2_pten_tests,
+        "her2_pten": out_her2_pten, "her2_pten_tests": out_her2_pten_tests, "csc_isoforms": out_isoforms,
     }  # fmt: skip
     with io.stage_output(out, "csc_nulls", stage="csc-cohort", also=also) as result:
         table = io.read_table(csc_patients)
@@ -114,7 +115,7 @@ def run_csc_cohort(
         about = ["patient", "sample", "primary_sample", "subtype", "treatment"]
         fractions = ["m_csc_fraction", "m_csc_low", "m_csc_high", "aldh1a3_fraction"]
         said = {str(r["sample"]): r for r in table.to_dict("records")}
-        nulls, loci, strata, effects, without_counts = [], [], [], [], []
+        nulls, loci, strata, effects, without_counts, isoforms = [], [], [], [], [], []
         for i, record in enumerate(known):
             sample = str(record["sample"])
             row = said[sample]
@@ -143,7 +144,9 @@ def run_csc_cohort(
             if primary:
                 found = csc_loci.clone_rows(malignant, summary.get("marker_loci") or {})
                 loci += [{"patient": who["patient"], "sample": sample, **f} for f in found]
-            rates = read_ambient(ambient[i], ("IL6",))
+            rates = read_ambient(ambient[i], ("IL6", *csc_isoforms.ROLES))
+            found = csc_isoforms.isoform_rows(cells, rates, is_counts=bool(record["is_counts"]), options=options)
+            isoforms += [{**{k: who[k] for k in about[:4]}, **f} for f in found]
             strata.append(
                 {
                     **who,
@@ -170,6 +173,8 @@ def run_csc_cohort(
             result.extra["csc_readout_cohort"] = pool_readouts(
                 pd.concat(effects, ignore_index=True), confidence=options.confidence, alpha=options.alpha
             )
+        if isoforms:
+            result.extra["csc_isoforms"] = pd.DataFrame(isoforms)
         if strata:
             read = her2_pten.read_pten(pd.DataFrame(strata), options)
             read.loc[read["sample"].isin(without_counts), ["status", "reason"]] = (

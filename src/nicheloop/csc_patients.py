@@ -23,6 +23,7 @@ from nicheloop.csc_rates import (
     size_of,
     umi_of,
 )
+from nicheloop.score import MIXED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +92,7 @@ def summarise(
     size, n, nan = size_of(cells), len(cells), float("nan")
     out: dict[str, Any] = {
         "status": m_csc.status, "reason": m_csc.reason, "n_malignant": n,
+        "n_foreign": int((sample["compartment"] == MIXED).sum()),
         "informative_fraction": m_csc.informative_fraction,
         "median_umi": float(cells["n_counts"].median()) if n else nan, "m_csc_fraction": nan, "m_csc_low": nan,
         "m_csc_high": nan, "m_csc_wording": None, "odds_ratio": nan, "naive_fraction": nan,

@@ -53,6 +53,54 @@ def qc_attrition(reasons: pd.DataFrame) -> Figure:
     return fig
 
 
+def attrition_steps(reasons: pd.DataFrame) -> pd.DataFrame:
+    """Barcodes left after each filter, in the order of the filters.
+
+    Parameters
+    ----------
+    reasons
+        (samples, reasons of ``qc_reason``) counts.
+
+    Returns
+    -------
+    Columns step, dropped and left; the first row is what was read.
+    """
+    import pandas as pd
+
+    total = reasons.sum()
+    known = [r for r in QC_COLOURS if r != "pass"]
+    dropped = [0, *(int(total.get(r, 0)) for r in known)]
+    left = int(total.sum()) - np.cumsum(dropped)
+    return pd.DataFrame({"step": ["read", *(r.replace("_", " ") for r in known)], "dropped": dropped, "left": left})
+
+
+@styled
+def qc_waterfall(steps: pd.DataFrame) -> Figure:
+    """Barcodes before the filters, what each of them drops, and what is left; `steps`: see `attrition_steps`."""
+    names = [*steps["step"], "kept"]
+    fig = new_figure(rows_height(len(names), 0.27, 1.0))
+    ax = fig.subplots()
+    total = max(int(steps["left"].iloc[0]), 1)
+    colours = [INK, *(c for r, c in QC_COLOURS.items() if r != "pass")]
+    for i, (dropped, left, colour) in enumerate(zip(steps["dropped"], steps["left"], colours, strict=True)):
+        if i == 0:
+            ax.barh(i, left, color=GREY, height=0.7)
+            ax.text(left, i, f" {left:,}", va="center", fontsize=7.5)
+            continue
+        ax.barh(i, dropped, left=left, color=colour, height=0.7)
+        ax.plot([left + dropped] * 2, [i - 0.65, i + 0.35], color=INK, lw=0.6)
+        ax.text(left + dropped, i, f" -{dropped:,}" if dropped else " none", va="center", fontsize=7.5)
+    last = int(steps["left"].iloc[-1])
+    ax.barh(len(steps), last, color=QC_COLOURS["pass"], height=0.7)
+    ax.plot([last] * 2, [len(steps) - 0.65, len(steps) + 0.35], color=INK, lw=0.6)
+    ax.text(last, len(steps), f" {last:,} ({100 * last / total:.0f} %)", va="center", fontsize=7.5)
+    label_rows(ax, names)
+    ax.set_xlim(0, total * 1.15)
+    ax.set_xlabel("barcodes")
+    ax.set_title("How many barcodes does each filter drop?")
+    return fig
+
+
 @styled
 def qc_distributions(qc: pd.DataFrame, order: Sequence[str], thresholds: pd.DataFrame | None = None) -> Figure:
     """Boxes of library size, genes and mitochondrial share per sample, before (pale) and after; ticks: thresholds.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NA_STYLE = {"fontsize": 7.5, "color": "#666666", "style": "italic", "va": "center"}
+NA_STYLE: dict[str, Any] = {"fontsize": 7.5, "color": "#666666", "style": "italic", "va": "center"}
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 MARK_COLOURS = ("#882255", "#332288", "#44AA99", "#DDCC77", "#88CCEE", "#117733", "#EE7733", "#999933", "#6699CC")
 BINS = np.linspace(0, 1, 21)
@@ -206,3 +206,31 @@ def _group(ax: Axes, i: int, values: np.ndarray) -> None:
     ax.text(
         1.01, i, said, transform=ax.get_yaxis_transform(), va="center", fontsize=7, color=GREY if len(known) else INK
     )
+
+
+@styled
+def isoforms(table: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Share of malignant cells with a count of each isoform, a dot per tumour; filled where ambient RNA is exceeded."""
+    from matplotlib.lines import Line2D
+
+    fig = new_figure(rows_height(len(names), 0.27, 1.3))
+    ax = fig.subplots()
+    for i, name in enumerate(names):
+        part = table[table["isoform"] == name]
+        for above, face in ((True, ACCENT), (False, "white")):
+            values = part.loc[(part["status"] == "beyond_ambient") == above, "fraction"].to_numpy(float)
+            ax.plot(values, np.full(len(values), i), "o", ms=5, color=face, mec=ACCENT, mew=0.9, clip_on=False)
+        if part.empty:
+            ax.text(0.01, i, "not in the reference", **NA_STYLE)
+    label_rows(ax, list(names))
+    ax.set_xlim(0, max(float(table["fraction"].max()) * 1.05, 0.05))
+    ax.xaxis.set_major_formatter(lambda v, _: percent(v))
+    ax.grid(axis="x", color="#E5E5E5", lw=0.6)
+    ax.set_xlabel("malignant cells with a count")
+    ax.set_title("ALDH isoforms in malignant cells, one by one", pad=20)
+    marks = [
+        Line2D([], [], marker="o", ls="", color=face, mec=ACCENT, label=words)
+        for face, words in ((ACCENT, "beyond ambient RNA"), ("white", "not beyond, or not estimated"))
+    ]
+    ax.legend(handles=marks, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, fontsize=7.5)
+    return fig

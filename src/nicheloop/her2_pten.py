@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nicheloop import stats
+from nicheloop.score import MIXED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,37 @@ def rate_of(cells: pd.DataFrame, gene: str) -> tuple[float, float, float]:
     return umi, total, umi / total * 1e4 if total > 0 else float("nan")
 
 
+def beyond_ambient(cells: pd.DataFrame, gene: str, ambient_rate: float) -> dict[str, float]:
+    """Counts of a gene in some cells against those that ambient RNA would bring.
+
+    Parameters
+    ----------
+    cells
+        n_counts, umi_<gene>.
+    ambient_rate
+        Ambient counts per 10,000; NaN: not estimated.
+
+    Returns
+    -------
+    umi, rate (per 10,000), fraction (of cells with the gene), upper (bound of that fraction, rule of three where it is
+    0), ambient_umi (expected), p (one-sided, Poisson); NaN where the gene is not in the reference, there is no cell,
+    or ambient RNA was not estimated.
+    """
+    from scipy.special import pdtrc
+
+    nan = float("nan")
+    umi, total, rate = rate_of(cells, gene)
+    out = {"umi": umi, "rate": rate, "fraction": nan, "upper": nan, "ambient_umi": nan, "p": nan}
+    if np.isfinite(umi) and len(cells):
+        positive = int((cells[f"umi_{gene}"] > 0).sum())
+        out["fraction"], out["upper"] = positive / len(cells), stats.upper_bound(positive, len(cells))
+        if np.isfinite(ambient_rate):
+            out["ambient_umi"] = ambient_rate * total / 1e4
+            # pdtrc is P(X > k): k = counts - 1 makes it P(X >= counts)
+            out["p"] = float(pdtrc(umi - 1, max(out["ambient_umi"], 1e-12))) if umi > 0 else 1.0
+    return out
+
+
 def sample_row(
     scores: pd.DataFrame,
     malignancy: Mapping[str, Any],
@@ -72,10 +104,8 @@ def sample_row(
     ambient
         gene -> ambient rate, counts per 10,000; NaN or left out: not estimated.
     """
-    from scipy.special import pdtrc
-
     cells = scores[scores["compartment"] == "malignant"]
-    others = scores[~scores["compartment"].isin(["malignant", "epithelial", "unresolved"])]
+    others = scores[~scores["compartment"].isin(["malignant", MIXED, "epithelial", "unresolved"])]
     nan = float("nan")
     row: dict[str, Any] = {
         "n_malignant": len(cells), "her2_amplicon": her2_status(malignancy.get("her2") or {}),
@@ -87,15 +117,8 @@ def sample_row(
     if enough:
         row["pten_umi"], _, row["pten_rate"] = rate_of(cells, "PTEN")
         _, _, row["pten_rate_others"] = rate_of(others, "PTEN")
-        row["il6_umi"], total, _ = rate_of(cells, "IL6")
-        if np.isfinite(row["il6_umi"]):
-            positive = int((cells["umi_IL6"] > 0).sum())
-            row["il6_fraction"], row["il6_upper"] = positive / len(cells), stats.upper_bound(positive, len(cells))
-            share = float(ambient.get("IL6", nan))
-            if np.isfinite(share):
-                row["il6_ambient_umi"] = share * total / 1e4
-                k = row["il6_umi"]
-                row["il6_p"] = float(pdtrc(k - 1, max(row["il6_ambient_umi"], 1e-12))) if k > 0 else 1.0
+        il6 = beyond_ambient(cells, "IL6", float(ambient.get("IL6", nan)))
+        row |= {f"il6_{name}": il6[name] for name in ("umi", "ambient_umi", "fraction", "upper", "p")}
     row["il6"] = (
         "not_measured"
         if not np.isfinite(row["il6_umi"])

@@ -225,13 +225,13 @@ def gene_sums(indptr: Any, indices: Any, data: Any, out: Any) -> None:
 def matched_moments(
     indptr: Any, indices: Any, data: Any, code: Any, start: Any, pair: Any, shape: Any, pairs: Any, n: Any, out: Any
 ) -> None:
-    """Fill out (3, rows, sets): mean over each set, mean and standard deviation of its matched draws.
+    """Fill out (4, rows, sets): mean over each set; mean, standard deviation and skewness of its matched draws.
 
     code (genes,) is -1 for genes seen nowhere, else twice the bin, plus 1 for genes of a set; such a gene g is in the
     (set, bin) pairs pair[start[g]:start[g + 1]].  shape: bins, pairs.  pairs (5, pairs): set, bin, genes of the set in
     the bin, whether they leave the pool, 1 / size of the pool.  n (sets,) genes of each set.
     """
-    sums, own = np.zeros((shape[0], 2)), np.zeros((shape[1], 2))  # values, squares
+    sums, own = np.zeros((shape[0], 3)), np.zeros((shape[1], 3))  # values, squares, cubes
     of_set, of_bin = pairs[0].astype(np.int64), pairs[1].astype(np.int64)
     weight, exclude, share = pairs[2], pairs[3], pairs[4]
     longest = 0
@@ -247,28 +247,37 @@ def matched_moments(
             if at >= 0:
                 value = np.float64(data[k])
                 here = sums[np.uint64(at >> 1)]
+                square = value * value
                 here[0] += value
-                here[1] += value * value
+                here[1] += square
+                here[2] += square * value
                 kept[n_kept] = k  # overwritten unless the gene is in a set: no branch to mispredict
                 n_kept += at & 1
         for i in range(n_kept):
             k = kept[i]
             gene, value = indices[k], np.float64(data[k])
+            square = value * value
             for j in range(start[gene], start[gene + 1]):
                 here = own[pair[j]]
                 here[0] += value
-                here[1] += value * value
-        observed, mean, variance = out[0, row], out[1, row], out[2, row]
+                here[1] += square
+                here[2] += square * value
+        observed, mean, variance, third = out[0, row], out[1, row], out[2, row], out[3, row]
         for p in range(weight.size):
             here = sums[of_bin[p]]
             mu = (here[0] - exclude[p] * own[p, 0]) * share[p]
-            s2 = max((here[1] - exclude[p] * own[p, 1]) * share[p] - mu * mu, 0.0)
+            square = (here[1] - exclude[p] * own[p, 1]) * share[p]
+            cube = (here[2] - exclude[p] * own[p, 2]) * share[p]
+            s2 = max(square - mu * mu, 0.0)
             observed[of_set[p]] += own[p, 0]
             mean[of_set[p]] += mu * weight[p]
             variance[of_set[p]] += s2 * weight[p]
+            third[of_set[p]] += (cube - 3 * mu * square + 2 * mu * mu * mu) * weight[p]
         for s in range(n.size):
             observed[s] /= n[s]
             mean[s] /= n[s]
+            if variance[s] > 0:
+                third[s] /= variance[s] * np.sqrt(variance[s])
             variance[s] = np.sqrt(variance[s]) / n[s]
 
 

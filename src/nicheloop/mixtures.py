@@ -1,8 +1,8 @@
-"""Malignant barcodes that hold RNA of a niche cell as well: doublets that earlier stages kept.  See docs/loop.md."""
+"""Barcodes that hold RNA of a cell of another type as well: doublets that earlier stages kept.  See docs/loop.md."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from nicheloop.ligand_receptor import Bools, Floats, Sample, weighted_sums
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
     from nicheloop.config import Loop
 
 NOT_NICHE = ("malignant", "csc_high", "epithelial", "platelet")
@@ -38,6 +41,64 @@ def niche_share(counts: Floats, library: Floats, tumour: float, niche: float, *,
     more = (counts > 0) & (pdtrc(np.maximum(counts - 1, 0), expected) < alpha)
     share = np.divide(counts, library, out=np.zeros_like(counts), where=library > 0)
     return np.where(more, np.clip((share - tumour) / (niche - tumour), 0.0, 1.0), 0.0)
+
+
+def foreign_share(
+    counts: csr_matrix,
+    genes: Sequence[str],
+    own: Floats,
+    profiles: pd.DataFrame,
+    *,
+    leave_out: Collection[str],
+    spared: Collection[str],
+    min_cells: int,
+    fold: float,
+    alpha: float,
+) -> Floats:
+    """Share of each cell's RNA that would have to come from a cell of another type of its sample.
+
+    Parameters
+    ----------
+    counts
+        (cells, genes) UMI of the cells of one kind.
+    genes, own
+        (genes,) symbols, and the share of each in the counts of that kind.
+    profiles
+        Summed counts per gene and major type of the sample (contract ``profiles``).
+    leave_out
+        Types that are no source: the kind itself, and what is no type.
+    spared
+        Genes that take no part, so that no cell is left out for what is asked of it.
+    min_cells
+        A source needs as many cells.
+    fold
+        Genes of a source: those with `fold` times the share they have in `own`.
+    alpha
+        See `niche_share`.
+
+    Returns
+    -------
+    (cells,) share, 0 where the cell has no more of any type's genes than its own kind has: the ambient RNA of the
+    sample is in that, so it alone raises nothing.
+    """
+    library = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    found = np.zeros(len(library))
+    if not len(profiles) or not library.sum() > 0:
+        return found
+    wide = profiles.pivot_table(index="gene", columns="cell_type", values="sum_counts", aggfunc="sum", fill_value=0.0)
+    sizes = profiles.groupby("cell_type")["n_cells"].max()
+    shares = (wide / wide.sum(axis=0)).reindex(list(genes), fill_value=0.0)
+    free = ~np.isin(np.asarray(genes, dtype=object).astype(str), sorted(spared))
+    for name in shares.columns:
+        if name in leave_out or int(sizes[name]) < min_cells:
+            continue
+        theirs = shares[name].to_numpy(dtype=np.float64)
+        columns = np.flatnonzero(free & (theirs > 0) & (theirs >= fold * own))
+        level, background = float(theirs[columns].sum()), float(own[columns].sum())
+        if level > background:
+            seen = np.asarray(counts[:, columns].sum(axis=1), dtype=np.float64).ravel()
+            found = np.maximum(found, niche_share(seen, library, background, level, alpha=alpha))
+    return found
 
 
 def mixed_cells(sample: Sample, spared: Collection[str], options: Loop) -> Bools:

@@ -27,6 +27,7 @@ def quality_chapter(d: Data, page: Page) -> list[Block]:
     if not len(qc):
         return [*card, note("No sample has a quality table: nothing could be read.")]
     reasons = qc.groupby(["sample", "qc_reason"]).size().unstack(fill_value=0).reindex(order, fill_value=0)
+    steps = figures_cells.attrition_steps(reasons)
     cuts = pd.DataFrame({s: thresholds(d.summary("qc", s)) for s in order}).T
     section = d.config.qc
     total, kept = len(qc), int(qc["qc_pass"].sum())
@@ -63,6 +64,16 @@ def quality_chapter(d: Data, page: Page) -> list[Block]:
             f"{section.min_counts_floor:,} and {section.min_counts_cap:,} UMI, the gene threshold between "
             f"{section.min_genes_floor:,} and {section.min_genes_cap:,} and the mitochondrial one between "
             f"{section.max_mito_floor:g} and {section.max_mito_cap:g} %."
+        ),
+        page.figure(
+            "qc_waterfall",
+            figures_cells.qc_waterfall(steps),
+            "How many barcodes does each filter drop?",
+            f"n = {total:,} barcodes of {count(len(order), 'sample')}, from the top down in the order of the filters; "
+            f"a barcode is counted at the first it fails. Each bar begins where the one above ended.{many(d.samples)}",
+            f"Waterfall from {int(steps['left'].iloc[0]):,} barcodes to {int(steps['left'].iloc[-1]):,}; "
+            f"most are dropped for {dropped_most(reasons)}.",
+            steps,
         ),
         page.figure(
             "qc_attrition",

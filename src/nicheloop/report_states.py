@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nicheloop import figures, figures_niche
 from nicheloop.report_data import Data
+from nicheloop.report_isoforms import isoform_blocks
 from nicheloop.report_nulls import (
     locus_blocks,
     null_blocks,
@@ -86,12 +87,14 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
             "csc_patients",
             table,
             columns(
-                "sample | subtype | n_malignant # cells | median_umi # median UMI | informative_fraction % CD24 "
+                "sample | subtype | n_malignant # cells | n_foreign # with RNA of another type, left out | "
+                "median_umi # median UMI | informative_fraction % CD24 "
                 "informative | m_csc_fraction % CD44+/CD24- | m_csc_low % low | m_csc_high % high | m_csc_wording: "
                 "may be said | odds_ratio # odds ratio | emt_z_csc # EMT z | cycling_z_csc # G2M z | status ="
             ),
             "CD44+/CD24- per sample.",
-            "Cells: malignant ones. Odds ratio: association of CD44 high and CD24 high. EMT and G2M z: CSC-high "
+            "Cells: malignant ones that take part; doublets with a cell of another type do not. "
+            "Odds ratio: association of CD44 high and CD24 high. EMT and G2M z: CSC-high "
             "minus other malignant cells, within the sample. Samples that do not speak for a tumour are listed too.",
             path="cohort/csc_patients.tsv",
         )
@@ -193,7 +196,7 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
             path="cohort/csc_patients.tsv",
         )
     )
-    return blocks
+    return blocks + isoform_blocks(d, page)
 
 
 def rates_blocks(d: Data, page: Page) -> list[Block]:

@@ -138,6 +138,7 @@ STATUS_WORDS: dict[str, str] = {
     "receptor_not_detected": "A receptor subunit was not seen above the detection floor in the receivers; the "
     "upper bound says how rare it may be.",
     "platelet_contamination": "The ligand's counts come with platelet genes: platelet debris, not a sending cell.",
+    "beyond_ambient": "There are more counts than ambient RNA would leave.",
     "ambient_not_exceeded": "The counts are no more than ambient RNA would leave.",
     "too_few_senders": "Fewer sender cells than the test needs.",
     "too_few_csc": "Fewer CSC-high cells than a contrast needs.",

@@ -27,12 +27,57 @@ MARKERS = (
 # Sets whose amount is compared between samples: a z is relative to the cells of its own sample.
 LEVELS = ("LP_covariate", "M1", "M2", "STAT3_core")
 UNRESOLVED = "unresolved"  # not a population: no compartment to be matched in
+MIXED = "malignant_mixed"  # holds RNA of a cell of another type: takes no part in what is said of malignant cells
+NOT_SOURCES = ("epithelial", UNRESOLVED, "platelet")
 
 
 def compartments(cell_type: NDArray[Any], malignancy: NDArray[Any]) -> NDArray[Any]:
     """(cells,) ``malignant`` where the call says so, else the major type."""
     called = np.asarray(malignancy, dtype=object)
     return np.where(called == "malignant", "malignant", np.asarray(cell_type, dtype=object))
+
+
+def spared_genes() -> frozenset[str]:
+    """Genes by which no malignant cell is left out: markers of the CSC states, their read-outs and covariates."""
+    from nicheloop import genes as identity
+    from nicheloop import state_readouts as readouts
+
+    sets = identity.signatures()
+    covariates = {g for name in (*readouts.SCORES.values(), *readouts.CYCLE) for g in sets[name].genes}
+    read = {g for members in readouts.readout_genes().values() for g in members}
+    return frozenset(covariates | read | set(MARKERS))
+
+
+def foreign_shares(
+    x: csr_matrix, genes: Sequence[str], compartment: NDArray[Any], profiles: pd.DataFrame, options: config.Csc
+) -> NDArray[np.float64]:
+    """Share of each malignant cell's RNA that would have to come from a niche cell of its sample.
+
+    Parameters
+    ----------
+    x
+        (cells, genes) UMI of all cells.
+    compartment
+        (cells,) as from `compartments`.
+    profiles
+        Summed counts per gene and major type (contract ``profiles``).
+
+    Returns
+    -------
+    (cells,) share; NaN for other cells.
+    """
+    from nicheloop import mixtures
+
+    out = np.full(x.shape[0], np.nan)
+    malignant = compartment == "malignant"
+    if malignant.any():
+        cells = x[malignant]
+        own = np.asarray(cells.sum(axis=0), dtype=np.float64).ravel()
+        out[malignant] = mixtures.foreign_share(
+            cells, genes, own / max(own.sum(), 1.0), profiles, leave_out=NOT_SOURCES, spared=spared_genes(),
+            min_cells=options.min_state_cells, fold=options.foreign_fold, alpha=options.foreign_alpha,
+        )  # fmt: skip
+    return out
 
 
 def score_compartments(
@@ -62,7 +107,7 @@ def score_compartments(
     # Aliases are resolved once, not once per compartment.
     present = scoring.resolve_sets(sets, genes)
     out = np.full((x.shape[0], len(sets)), np.nan)
-    for name in sorted(set(compartment.tolist()) - {UNRESOLVED}):
+    for name in sorted(set(compartment.tolist()) - {UNRESOLVED, MIXED}):
         index = np.flatnonzero(compartment == name)
         if len(index) >= options.min_cells:
             out[index] = scoring.score_sets(
@@ -72,6 +117,7 @@ def score_compartments(
                 n_bins=options.n_bins,
                 min_genes=options.min_genes,
                 min_cells=options.min_cells,
+                normal=True,
             ).to_numpy()
     return pd.DataFrame(out, columns=list(sets))
 
@@ -107,11 +153,19 @@ def malignancy_words(cell_type: pd.Series, calls: pd.DataFrame, status: io.Statu
 
 
 def run_score(
-    counts: str | Path, cell_types: str | Path, malignancy: str | Path, out: str | Path, *, options: config.Scoring
+    counts: str | Path,
+    cell_types: str | Path,
+    malignancy: str | Path,
+    profiles: str | Path,
+    out: str | Path,
+    *,
+    options: config.Scoring,
+    csc: config.Csc,
 ) -> None:
     """Write one sample's scores (contract ``scores``).
 
-    A matrix of values that are not counts is scored; its library sizes and marker counts are values, so they are NA.
+    A matrix of values that are not counts is scored; its library sizes and marker counts are values, so they are NA,
+    and RNA of other types is not looked for.
     """
     import pandas as pd
 
@@ -131,6 +185,10 @@ def run_score(
         compartment = compartments(cells["cell_type"].to_numpy(dtype=object), called)
         names = list(source.genes)
         x = source.matrix(cells=cells.index)
+        foreign = np.full(len(cells), np.nan)
+        if source.record["is_counts"]:
+            foreign = foreign_shares(x, names, compartment, io.read_table(profiles), csc)
+            compartment = np.where(foreign >= csc.foreign_share, MIXED, compartment)
         sets = {name: s.genes for name, s in identity.signatures().items()}
         logged = io.lognormalise(x)
         z = score_compartments(logged, names, sets, compartment, options).add_prefix("z_")
@@ -140,12 +198,14 @@ def run_score(
             umi[:] = np.nan
         n_counts = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
         head = pd.DataFrame({"cell_id": cells.index.to_numpy(), "compartment": compartment, "n_counts": n_counts})
+        head["foreign_share"] = foreign
         result.table = pd.concat([head, z, level.add_prefix("level_"), umi], axis=1)
         names_, sizes = np.unique(compartment.astype(str), return_counts=True)
-        scored = (sizes >= options.min_cells) & (names_ != UNRESOLVED)
+        scored = (sizes >= options.min_cells) & ~np.isin(names_, (UNRESOLVED, MIXED))
         result.summary = {
             "n_cells": len(cells),
             "scored": names_[scored].tolist(),
             "not_scored": dict(zip(names_[~scored].tolist(), sizes[~scored].tolist(), strict=True)),
+            "n_foreign": int((compartment == MIXED).sum()),
             "malignancy": malignancy_words(cells["cell_type"], calls, io.read_status(malignancy)),
         }

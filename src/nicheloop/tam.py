@@ -103,7 +103,7 @@ def call_cells(
         Myeloid cells: cell_id, cell_type_minor and the z columns of the scores (z_monocyte, z_macrophage, z_M1, z_M2,
         z_<state>, and of the covariates z_IFN, z_STRESS); a missing column means not measurable.
     foreign
-        (cells,) share of RNA from another type (`tam_nulls.foreign_share`); None: not assessed.
+        (cells,) share of RNA from another type (`mixtures.foreign_share`); None: not assessed.
 
     Returns
     -------
@@ -174,14 +174,18 @@ def call_cells(
 
 def _foreign(source: io.Counts, cells: pd.DataFrame, profiles: str | Path, options: Tam) -> NDArray[np.float64] | None:
     """(cells,) share of RNA from other types; None where the matrix holds no counts."""
-    from nicheloop import genes
+    from nicheloop import genes, mixtures
 
     if not source.record["is_counts"]:
         return None
-    sets = genes.signatures()
-    spared = {g for n in ("M1", "M2", "monocyte", "macrophage", *tam_nulls.COVARIATES, *STATES) for g in sets[n].genes}
-    x = source.matrix(cells=cells["cell_id"])
-    return tam_nulls.foreign_share(x, list(source.genes), io.read_table(profiles), spared=spared, options=options)
+    sets, x = genes.signatures(), source.matrix(cells=cells["cell_id"])
+    asked = {g for n in ("M1", "M2", "monocyte", "macrophage", *tam_nulls.COVARIATES, *STATES) for g in sets[n].genes}
+    own = np.asarray(x.sum(axis=0), dtype=np.float64).ravel()
+    return mixtures.foreign_share(
+        x, list(source.genes), own / max(own.sum(), 1.0), io.read_table(profiles), spared=asked,
+        leave_out=("myeloid", "unresolved", "platelet"), min_cells=options.min_macrophages,
+        fold=options.foreign_fold, alpha=options.foreign_alpha,
+    )  # fmt: skip
 
 
 def _draws(

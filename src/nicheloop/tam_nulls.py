@@ -9,61 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nicheloop import scoring
-from nicheloop.mixtures import niche_share
 
 if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Tam
 
 Floats = NDArray[np.float64]
 
 # z_IFN is the interferon set without HLA genes: MP17 would take the HLA genes of M1 with it
 COVARIATES = ("IFN", "STRESS")
 ADJUSTMENTS = ("depth", "adjusted")  # beyond log library size; beyond that, interferon and stress
-MYELOID = "myeloid"
-NOT_SOURCES = (MYELOID, "unresolved", "platelet")
-
-
-def foreign_share(
-    counts: csr_matrix, genes: Sequence[str], profiles: pd.DataFrame, *, spared: set[str], options: Tam
-) -> Floats:
-    """Share of each myeloid cell's RNA that would have to come from a cell of another type: doublets, and more.
-
-    Parameters
-    ----------
-    counts
-        (cells, genes) UMI of myeloid cells.
-    profiles
-        Summed counts per gene and major type of the sample (contract ``profiles``).
-    spared
-        Genes that take no part: those of the axes and states, so that no cell is left out for what is asked of it.
-
-    Returns
-    -------
-    (cells,) share, 0 where the cell has no more of any type's genes than myeloid cells have: the ambient RNA of the
-    sample is in that, so it alone raises nothing.
-    """
-    library = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    found = np.zeros(len(library))
-    wide = profiles.pivot_table(index="gene", columns="cell_type", values="sum_counts", aggfunc="sum", fill_value=0.0)
-    sizes = profiles.groupby("cell_type")["n_cells"].max()
-    if MYELOID not in wide or not library.sum() > 0:
-        return found
-    shares = (wide / wide.sum(axis=0)).reindex(list(genes), fill_value=0.0)
-    own = shares[MYELOID].to_numpy(dtype=np.float64)
-    free = ~np.isin(np.asarray(genes, dtype=object).astype(str), sorted(spared))
-    for name in shares.columns:
-        if name in NOT_SOURCES or int(sizes[name]) < options.min_macrophages:
-            continue
-        theirs = shares[name].to_numpy(dtype=np.float64)
-        columns = np.flatnonzero(free & (theirs > 0) & (theirs >= options.foreign_fold * own))
-        level, background = float(theirs[columns].sum()), float(own[columns].sum())
-        if level > background:
-            seen = np.asarray(counts[:, columns].sum(axis=1), dtype=np.float64).ravel()
-            found = np.maximum(found, niche_share(seen, library, background, level, alpha=options.foreign_alpha))
-    return found
 
 
 def correlations(x: Floats, y: Floats, covariates: Floats) -> Floats:
@@ -138,7 +94,7 @@ def rho_draws(
     if min(len(m) for m in members) < min_genes or macrophage.sum() < 4:
         return {}
     bins = scoring.gene_bins(x, genes, n_bins=n_bins)
-    observed, mean, sd = scoring.matched_null(x, bins, members)
+    observed, mean, sd, _ = scoring.matched_null(x, bins, members)
     rows = np.flatnonzero(macrophage & (sd > 1e-9).all(axis=1))
     if len(rows) < 4:
         return {}

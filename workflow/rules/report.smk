@@ -5,6 +5,7 @@ COHORT_TABLES = [
     "csc_rates.parquet",
     "csc_patients.tsv",
     "csc_controls.tsv",
+    "csc_isoforms.tsv",
     "csc_nulls.tsv",
     "csc_readouts.tsv",
     "csc_loci.tsv",

@@ -3,6 +3,7 @@ rule score:
         counts="<results>/samples/{sample}/counts.h5ad",
         cell_types="<results>/cohort/cell_types.parquet",
         malignancy="<results>/samples/{sample}/malignancy.parquet",
+        profiles="<results>/samples/{sample}/profiles.parquet",
     output:
         out="<results>/samples/{sample}/scores.parquet",
     log:
@@ -18,11 +19,11 @@ rule score:
         runtime=minutes(30),
     params:
         code=code_digest("score"),
-        config=sections("scoring"),
+        config=sections("scoring", "csc"),
     message:
         "Gene-set scores of {wildcards.sample}"
     shell:
         "python -m nicheloop score"
         " --counts {input.counts:q} --cell-types {input.cell_types:q}"
-        " --malignancy {input.malignancy:q} --out {output.out:q} --config {params.config:q}"
+        " --malignancy {input.malignancy:q} --profiles {input.profiles:q} --out {output.out:q} --config {params.config:q}"
         " 2> {log:q}"
