@@ -10,8 +10,6 @@ rule ambient:
         "<results>/logs/ambient/{sample}.log",
     benchmark:
         "<results>/benchmarks/ambient/{sample}.tsv"
-    group:
-        "ambient"
     conda:
         "../../environment.yml"
     resources:

@@ -8,8 +8,6 @@ rule evidence:
         "<results>/logs/evidence/{sample}.log",
     benchmark:
         "<results>/benchmarks/evidence/{sample}.tsv"
-    group:
-        "read"
     conda:
         "../../environment.yml"
     resources:
@@ -37,8 +35,6 @@ rule annotate:
         "<results>/logs/annotate.log",
     benchmark:
         "<results>/benchmarks/annotate.tsv"
-    group:
-        "map"
     conda:
         "../../environment.yml"
     resources:

@@ -15,8 +15,6 @@ rule assemble:
         "<results>/logs/assemble.log",
     benchmark:
         "<results>/benchmarks/assemble.tsv"
-    group:
-        "closing"
     conda:
         "../../environment.yml"
     resources:

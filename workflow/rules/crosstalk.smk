@@ -13,8 +13,6 @@ rule crosstalk:
         "<results>/logs/crosstalk/{sample}.log",
     benchmark:
         "<results>/benchmarks/crosstalk/{sample}.tsv"
-    group:
-        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -49,8 +47,6 @@ rule axes:
         "<results>/logs/axes.log",
     benchmark:
         "<results>/benchmarks/axes.tsv"
-    group:
-        "cohort"
     conda:
         "../../environment.yml"
     resources:

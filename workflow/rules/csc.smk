@@ -37,8 +37,6 @@ rule csc:
         "<results>/logs/csc/{sample}.log",
     benchmark:
         "<results>/benchmarks/csc/{sample}.tsv"
-    group:
-        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -69,8 +67,6 @@ rule csc_patients:
         "<results>/logs/csc-patients.log",
     benchmark:
         "<results>/benchmarks/csc-patients.tsv"
-    group:
-        "cohort"
     conda:
         "../../environment.yml"
     resources:
@@ -106,8 +102,6 @@ rule csc_nulls:
         "<results>/logs/csc-nulls/{sample}.log",
     benchmark:
         "<results>/benchmarks/csc-nulls/{sample}.tsv"
-    group:
-        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -149,8 +143,6 @@ rule csc_cohort:
         "<results>/logs/csc-cohort.log",
     benchmark:
         "<results>/benchmarks/csc-cohort.tsv"
-    group:
-        "cohort"
     conda:
         "../../environment.yml"
     resources:

@@ -7,8 +7,6 @@ rule hvg:
         "<results>/logs/hvg.log",
     benchmark:
         "<results>/benchmarks/hvg.tsv"
-    group:
-        "map"
     conda:
         "../../environment.yml"
     resources:
@@ -36,8 +34,6 @@ rule embed:
         "<results>/logs/embed.log",
     benchmark:
         "<results>/benchmarks/embed.tsv"
-    group:
-        "map"
     conda:
         "../../environment.yml"
     threads: SETTINGS.embed.threads

@@ -9,8 +9,6 @@ rule pseudobulk:
         "<results>/logs/pseudobulk/{sample}.log",
     benchmark:
         "<results>/benchmarks/pseudobulk/{sample}.tsv"
-    group:
-        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -39,8 +37,6 @@ rule enrich:
         "<results>/logs/enrich.log",
     benchmark:
         "<results>/benchmarks/enrich.tsv"
-    group:
-        "cohort"
     conda:
         "../../environment.yml"
     resources:

@@ -8,8 +8,6 @@ rule ingest:
         "<results>/logs/ingest/{sample}.log",
     benchmark:
         "<results>/benchmarks/ingest/{sample}.tsv"
-    group:
-        "read"
     conda:
         "../../environment.yml"
     resources:

@@ -14,8 +14,6 @@ rule loop:
         "<results>/logs/loop/{sample}.log",
     benchmark:
         "<results>/benchmarks/loop/{sample}.tsv"
-    group:
-        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -49,8 +47,6 @@ rule loop_cohort:
         "<results>/logs/loop-cohort.log",
     benchmark:
         "<results>/benchmarks/loop-cohort.tsv"
-    group:
-        "cohort"
     conda:
         "../../environment.yml"
     resources:

@@ -35,8 +35,6 @@ rule malignancy:
         "<results>/logs/malignancy/{sample}.log",
     benchmark:
         "<results>/benchmarks/malignancy/{sample}.tsv"
-    group:
-        "malignancy"
     conda:
         "../../environment.yml"
     resources:

@@ -8,8 +8,6 @@ rule moments:
         "<results>/logs/moments/{sample}.log",
     benchmark:
         "<results>/benchmarks/moments/{sample}.tsv"
-    group:
-        "read"
     conda:
         "../../environment.yml"
     resources:

@@ -10,8 +10,6 @@ rule provenance:
         "<results>/logs/provenance.log",
     benchmark:
         "<results>/benchmarks/provenance.tsv"
-    group:
-        "closing"
     conda:
         "../../environment.yml"
     resources:

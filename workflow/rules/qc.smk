@@ -7,8 +7,6 @@ rule qc:
         "<results>/logs/qc/{sample}.log",
     benchmark:
         "<results>/benchmarks/qc/{sample}.tsv"
-    group:
-        "read"
     conda:
         "../../environment.yml"
     resources:

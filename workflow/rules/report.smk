@@ -71,8 +71,6 @@ rule report:
         "<results>/logs/report.log",
     benchmark:
         "<results>/benchmarks/report.tsv"
-    group:
-        "closing"
     conda:
         "../../environment.yml"
     resources:

@@ -10,8 +10,6 @@ rule score:
         "<results>/logs/score/{sample}.log",
     benchmark:
         "<results>/benchmarks/score/{sample}.tsv"
-    group:
-        "malignancy"
     conda:
         "../../environment.yml"
     resources:

@@ -26,8 +26,6 @@ rule status:
         "<results>/logs/status.log",
     benchmark:
         "<results>/benchmarks/status.tsv"
-    group:
-        "closing"
     conda:
         "../../environment.yml"
     resources:

@@ -11,8 +11,6 @@ rule tam:
         "<results>/logs/tam/{sample}.log",
     benchmark:
         "<results>/benchmarks/tam/{sample}.tsv"
-    group:
-        "states"
     conda:
         "../../environment.yml"
     resources:
@@ -45,8 +43,6 @@ rule tam_patients:
         "<results>/logs/tam-patients.log",
     benchmark:
         "<results>/benchmarks/tam-patients.tsv"
-    group:
-        "cohort"
     conda:
         "../../environment.yml"
     resources:
