@@ -106,6 +106,14 @@ def test_strata_say_their_n_and_p_is_exact() -> None:
     assert tests.at[("all", "il6_excess"), "status"] == "too_few_patients"
 
 
+def test_p_is_drawn_where_there_are_too_many_divisions_to_list() -> None:
+    values, low = np.random.default_rng(0).normal(size=10), np.arange(10) < 4
+    exact = her2_pten.exact_p(values, low, max_listed=210, n_draws=99, seed=1)  # 210 divisions of 4 and 6
+    drawn = her2_pten.exact_p(values, low, max_listed=209, n_draws=20_000, seed=1)
+    assert drawn != exact
+    assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 20_000))
+
+
 def loci(n: int, follows: float, differ: bool) -> pd.DataFrame:
     rng = np.random.default_rng(n)
     rows = []

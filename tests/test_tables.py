@@ -74,6 +74,13 @@ def test_missing_column_and_repeated_key_are_caught():
         tables.conform(pd.concat([qc_row(), qc_row()]), "qc")
 
 
+def test_a_name_can_be_declared_once_only():
+    before = tables.CONTRACTS["qc"]
+    with pytest.raises(ValueError, match="'qc' is declared twice"):
+        tables.declare("qc", "samples/{sample}/other.parquet", "another table", ["cell_id"], tables.CELL)
+    assert tables.CONTRACTS["qc"] is before
+
+
 def test_stage_output_turns_not_assessable_into_an_empty_table_with_its_status(tmp_path: Path):
     with io.stage_output(tmp_path / "q.parquet", "qc", stage="qc", sample="s") as result:
         result.summary["n"] = 3

@@ -212,6 +212,13 @@ class Embed(Section):
     threads: int = option(
         4, "most threads of this job; never more than granted", unit="threads", why="the result does not change", ge=1
     )
+    parallel_edges: int = option(
+        200_000,
+        "edges of the neighbour graph from which repeats of leiden run in processes of their own",
+        unit="edges",
+        why="below, starting a process costs more than a repeat; the result is the same",
+        ge=0,
+    )
 
 
 class Scoring(Section):
@@ -813,6 +820,13 @@ class Csc(Section):
     )
     n_label_permutations: int = option(
         1000, "permutations of the state over cells", unit="permutations", why="smallest p 0.001", ge=99
+    )
+    max_listed: int = option(
+        20_000,
+        "divisions of patients into PTEN-low and others that are all listed; more are drawn (n_label_permutations)",
+        unit="divisions",
+        why="an exact p up to 16 patients",
+        ge=1,
     )
     n_matched_pairs: int = option(
         500, "gene pairs matched to CD44 and CD24 in mean and detection", unit="pairs", why="smallest p 0.002", ge=99

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from nicheloop.config import Embed
 
-WORTH_A_PROCESS = 200_000  # edges: below, starting a process costs more than a run
 # dying cells, ribosome content and clonotypes would each become components of their own
 EXCLUDED = (moments.MITO, moments.RIBO, moments.VARIABLE_REGION)
 
@@ -218,6 +217,7 @@ def leiden(
     method: Method,
     n_iterations: int,
     threads: int = 1,
+    parallel_edges: int = 0,
 ) -> dict[float, Clustering]:
     """Leiden clusters (10.1038/s41598-019-41695-z) of a weighted graph at each resolution, repeated with every seed.
 
@@ -235,6 +235,8 @@ def leiden(
         Negative: until nothing improves.
     threads
         Processes the repeats are spread over; the result is the same.
+    parallel_edges
+        Graphs with fewer edges are worked on in this process.
     """
     from scipy.sparse import triu
     from sklearn.metrics import adjusted_rand_score
@@ -242,7 +244,7 @@ def leiden(
     upper = triu(graph, k=1).tocoo()
     edges = (graph.shape[0], np.column_stack([upper.row, upper.col]), upper.data)
     jobs = [(edges, resolution, seed, method, n_iterations) for resolution in resolutions for seed in seeds]
-    found = concurrent(partition, jobs, threads if upper.nnz >= WORTH_A_PROCESS else 1)
+    found = concurrent(partition, jobs, threads if upper.nnz >= parallel_edges else 1)
     out = {}
     for i, resolution in enumerate(resolutions):
         repeats, quality = zip(*found[i * len(seeds) : (i + 1) * len(seeds)], strict=True)
@@ -398,7 +400,7 @@ def run_embed(
         seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
         clusterings = leiden(
             graph, sorted(set(options.resolutions)), seeds.tolist(), method=options.leiden,
-            n_iterations=options.leiden_iterations, threads=threads,
+            n_iterations=options.leiden_iterations, threads=threads, parallel_edges=options.parallel_edges,
         )  # fmt: skip
         chosen = most_stable(clusterings, options.stability_tolerance)
 

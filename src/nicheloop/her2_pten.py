@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from nicheloop.config import Csc
 
 PTEN_REGION = "10q23.3"
-MAX_EXACT = 20_000  # divisions of the patients that are all listed; beyond it they are drawn
 
 
 def her2_status(checks: Mapping[str, Mapping[str, Any]]) -> str:
@@ -175,12 +174,12 @@ def read_pten(table: pd.DataFrame, options: Csc) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def exact_p(values: np.ndarray, group: np.ndarray, *, n_draws: int, seed: int) -> float:
-    """Two-sided p of a difference of means: over every division of the patients, or `n_draws` of very many."""
+def exact_p(values: np.ndarray, group: np.ndarray, *, max_listed: int, n_draws: int, seed: int) -> float:
+    """Two-sided p of a difference of means, over all divisions of the patients; `n_draws` of more than `max_listed`."""
     n, k = len(values), int(group.sum())
     observed = values[group].mean() - values[~group].mean()
     total = values.sum()
-    if comb(n, k) <= MAX_EXACT:
+    if comb(n, k) <= max_listed:
         sums = np.array([values[list(c)].sum() for c in combinations(range(n), k)])
         null = np.abs(sums / k - (total - sums) / (n - k))
         return float((null >= abs(observed) - 1e-12).mean())
@@ -231,7 +230,7 @@ def stratum_tests(table: pd.DataFrame, *, options: Csc, seed: int) -> pd.DataFra
             if min(n_low, n_other) < options.min_stratum:
                 row |= {"status": "too_few_patients", "reason": f"{said}; {options.min_stratum} of each are needed"}
             else:
-                p = exact_p(values, low, n_draws=options.n_label_permutations, seed=seed)
+                p = exact_p(values, low, max_listed=options.max_listed, n_draws=options.n_label_permutations, seed=seed)
                 row |= {
                     "status": "tested",
                     "p": p,

@@ -81,7 +81,9 @@ CONTRACTS: dict[str, Contract] = {}
 
 
 def declare(name: str, path: str, what: str, key: Iterable[str], *columns: Column, optional: bool = False) -> None:
-    """Add one contract to the registry."""
+    """Add one contract to the registry; a name can stand for one table only."""
+    if name in CONTRACTS:
+        raise ValueError(f"the contract {name!r} is declared twice: {CONTRACTS[name].path} and {path}")
     CONTRACTS[name] = Contract(name, path, what, tuple(key), columns, optional)
 
 
