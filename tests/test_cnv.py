@@ -169,6 +169,31 @@ def test_coherence_holds_its_level_without_arms_and_sees_a_shifted_arm():
     ) == cnv_groups.Coherence(1.0, 1.0)
 
 
+@pytest.mark.parametrize("n_permutations", [99, 331])
+def test_coherence_is_the_sum_over_arms_shuffle_by_shuffle(n_permutations: int):
+    rng = np.random.default_rng(11)
+    arms = np.repeat([f"{i}{a}" for i in range(1, 10) for a in "pq"], rng.integers(20, 110, 18))
+    values, weights = np.clip(rng.normal(size=len(arms)), -1, 1) + 0.1 * (arms == "1q"), rng.random(len(arms))
+    values -= np.median(values)
+    found = cnv_groups.coherence(
+        values, arms, n_permutations=n_permutations, min_genes=30, block=20, clip=9.0, seed=2, weights=weights
+    )
+    values = values - np.average(values, weights=weights)
+    mean = {a: np.average(values[arms == a], weights=weights[arms == a]) for a in set(arms)}
+    names = [a for a in mean if (arms == a).sum() >= 30]
+
+    def between(v, w):
+        return sum((v * w)[arms == a].sum() ** 2 / w[arms == a].sum() for a in names)
+
+    orders = cnv_groups.shuffles(len(arms), 20, n_permutations, 2)
+    null = np.array([between(values[o], weights[o]) for o in orders])
+    left = values - np.array([mean[a] for a in arms])
+    scale = np.mean([between(left[o], weights[o]) for o in orders[: cnv_groups.FOR_SCALE]])
+    scale /= 1 - len(mean) / (len(arms) // 20)
+    assert found.ratio == pytest.approx(between(values, weights) / scale, rel=1e-12)
+    assert found.p == (1 + (null >= between(values, weights)).sum()) / (1 + n_permutations)
+
+
 def test_lineage_genes_are_outliers_among_neighbours_and_arms_are_not():
     rng = np.random.default_rng(8)
     chromosome = np.repeat(["1p", "1q"], 400)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -26,6 +28,16 @@ def test_normal_cells_of_the_same_programme_are_not_swept_along(seed, n, arms, u
     assert (found.call[truth == "normal"] == "malignant").mean() <= 0.05
     assert over_all_cells(found, truth) >= floor
     assert found.summary["baseline"] == "own_normal_epithelium"
+
+
+def test_scores_of_many_shuffles_are_those_of_each_one(place):
+    x, where = cells(place, 4, 60)[:, place[1].columns], place[1]
+    orders = cnv_groups.shuffles(len(where.arms), 20, 37, 3)  # not a multiple of what is done in one pass
+    found = list(cnv_arms.moved_scores(x, where.arms, orders))
+    assert len(found) == 37
+    for scores, order in zip(found, orders, strict=True):
+        plain = cnv_arms.scores(x, replace(where, columns=np.arange(x.shape[1]), arms=where.arms[order]))
+        np.testing.assert_array_equal(scores, plain)  # bit for bit
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 FOR_SCALE = 150  # shuffles that set the scale of the ratio
+AT_ONCE = 24  # shuffles worked on together: they stay in the cache
 
 
 def log_difference(mean: Floats, base: Floats, pseudo: float) -> Floats:
@@ -97,19 +98,23 @@ def coherence(
     total = np.bincount(which, weights=weight * values)
     residual = values - np.divide(total, of_arm, out=np.zeros_like(total), where=of_arm > 0)[which]
 
-    def between(rows: Floats, weight: Floats) -> Floats:
-        total = np.add.reduceat(weight, starts, axis=-1)
-        sums = np.add.reduceat(rows * weight, starts, axis=-1)
+    def between(weighted: Floats, total: Any) -> Floats:
+        sums = np.add.reduceat(weighted, starts, axis=-1)
         square = np.divide(sums**2, total, out=np.zeros_like(sums), where=total > 0)
         return np.asarray(square[..., large].sum(axis=-1))
 
     moved = shuffles(n, size, n_permutations, seed)
-    weighted = weight[moved]
-    null = between(values[moved], weighted)
-    observed = float(between(values, weight))
+    seen, rest = values * weight, residual * weight
+    null, left = np.empty(len(moved)), np.empty(min(FOR_SCALE, len(moved)))  # a mean needs fewer than a p-value
+    for first in range(0, len(moved), AT_ONCE):
+        rows = moved[first : first + AT_ONCE].astype(np.intp)
+        total = np.add.reduceat(weight[rows], starts, axis=-1)
+        null[first : first + AT_ONCE] = between(seen[rows], total)
+        few = len(left[first : first + AT_ONCE])
+        left[first : first + few] = between(rest[rows[:few]], total[:few])
+    observed = float(between(seen, np.add.reduceat(weight, starts)))
     lost = 1 - len(of_arm) / n_blocks  # the arm means took part of the noise with them
-    few = slice(0, FOR_SCALE)  # a mean needs fewer shuffles than a p-value
-    scale = float(between(residual[moved[few]], weighted[few]).mean()) / lost
+    scale = float(left.mean()) / lost
     if scale <= 0:
         return Coherence(1.0, 1.0)
     return Coherence(observed / scale, (1 + int((null >= observed * (1 - 1e-12)).sum())) / (1 + n_permutations))

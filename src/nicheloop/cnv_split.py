@@ -14,7 +14,6 @@ from nicheloop.cnv_groups import Coherence, Settings, arm_evidence, shuffles
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
     from scipy import sparse
 
     from nicheloop.cnv import Bools, Floats, Ints, Layout
@@ -113,16 +112,14 @@ def arm_mixture(x: sparse.csr_matrix, deep: Floats, like: Ints, where: Layout, s
         x, deep, like = x[some], deep[some], like[some]
     x = x[:, where.columns]
 
-    def variances(arms: NDArray[np.object_]) -> Floats:
-        values = cnv_arms.without_depth(
-            cnv_arms.scores(x, replace(where, columns=np.arange(x.shape[1]), arms=arms)), deep, like
-        )
+    def variances(scores: Floats) -> Floats:
+        values = cnv_arms.without_depth(scores, deep, like)
         values -= values.mean(axis=0)
         return np.asarray(np.linalg.eigvalsh(values.T @ values)[::-1][: settings.n_components])
 
-    seen = variances(where.arms)
+    seen = variances(cnv_arms.scores(x, replace(where, columns=np.arange(x.shape[1]))))
     moved = shuffles(len(where.arms), settings.block, settings.n_permutations, settings.seed)[: settings.n_mixture]
-    null = np.array([variances(where.arms[order]) for order in moved])
+    null = np.array([variances(scores) for scores in cnv_arms.moved_scores(x, where.arms, moved)])
     return np.asarray((1 + (null >= seen).sum(axis=0)) / (1 + len(null)))
 
 
