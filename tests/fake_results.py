@@ -263,7 +263,7 @@ def _csc_nulls(results: Path, sample: str, rng: np.random.Generator, *, ok: bool
 
 def _csc_cohort(results: Path, csc: list[dict[str, object]]) -> None:
     """Tables of the CSC states over patients, from the rows of the patient table."""
-    who = [{k: r[k] for k in ("patient", "sample", "primary_sample", "subtype")} for r in csc]
+    who = [{k: r[k] for k in ("patient", "sample", "primary_sample", "subtype", "subtype_source")} for r in csc]
     good = [r["status"] == "ok" for r in csc]
     null = {"fraction": 0.15, "null_low": 0.01, "null_median": 0.05, "null_high": 0.1, "p_fraction": 0.016, "log_odds": -1.0,
             "odds_low": -2.0, "odds_median": 0.1, "odds_high": 2.0, "p_odds": 0.3}  # fmt: skip
@@ -318,6 +318,26 @@ def _csc_cohort(results: Path, csc: list[dict[str, object]]) -> None:
         {"stratum": s, "outcome": "m_csc_fraction", "status": "too_few_patients", "reason": "1 PTEN-low and 0 other tumours; 3 needed",
          "n_stratum": 1, "n_low": 1, "n_other": 0, "mean_low": 0.1, "mean_other": np.nan, "p": np.nan}
         for s in ("HER2-amplified", "not amplified", "all")]), results, "her2_pten_tests")  # fmt: skip
+
+
+def _receptors(results: Path, samples: list[str], subtypes: list[str | None]) -> None:
+    """Receptor status: the sheet of T1 and the RNA agree, that of the second differs, T4 has no word in the sheet."""
+    from nicheloop.receptor_status import MARKERS
+
+    rows = []
+    for i, s in enumerate(samples):
+        ok, sheet = i < 4, None if i == 3 else subtypes[i % 6]
+        na = dict.fromkeys((f"{m}_{c}" for m in MARKERS for c in ("umi", "cpm", "low", "high", "ambient_cpm")), np.nan)
+        numbers = {"er_umi": 0.0, "er_cpm": 0.0, "er_low": 0.0, "er_high": 7.4, "er_ambient_cpm": 1.0}
+        rows.append({
+            "patient": f"P{i}", "sample": s, "status": "ok" if ok else "unreadable" if i == 4 else "normal_tissue",
+            "reason": "52 malignant cells", "subtype_sheet": sheet, "subtype_inferred": "TNBC" if ok else "undetermined",
+            "subtype_used": sheet or ("TNBC" if ok else None), "subtype_source": "sheet" if sheet else "inferred" if ok else "none",
+            "agreement": ("agrees" if sheet == "TNBC" else "differs") if ok and sheet else "not_compared",
+            **dict.fromkeys(("er", "pr", "her2"), "negative" if ok else "not_measured"), "basal": "positive" if ok else "not_measured",
+            "her2_amplicon": "not_amplified" if ok else "not_measurable", "n_malignant": 52 * ok, "total_umi": 500000.0 * ok,
+            "ambient_source": "estimated" if ok else "none", **na, **(numbers if ok else {})})  # fmt: skip
+    _write(pd.DataFrame(rows), results, "receptor_status")
 
 
 def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int = 0, names: tuple[str, ...] | None = None,
@@ -388,7 +408,8 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
 
     csc, tams, loops, controls = [], [], [], []
     for i, s in enumerate(samples):
-        base = {"patient": f"P{i}", "sample": s, "primary_sample": i != 5, "subtype": subtypes[i % 6]}
+        base = {"patient": f"P{i}", "sample": s, "primary_sample": i != 5, "subtype": subtypes[i % 6],
+                "subtype_source": "inferred" if i == 3 else "sheet" if subtypes[i % 6] else None}  # fmt: skip
         ok = assessable and i not in (3, 4, 5)
         status = "ok" if ok else {4: "unreadable", 5: "too_few_malignant"}.get(i, "not_informative_depth")
         f = rng.uniform(0.05, 0.2)
@@ -431,6 +452,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
                     {"sample": s, "cell_type": t, "n_cells": 50, "fraction_called": f if assessable else np.nan}
                 )
     _write(pd.DataFrame(csc), results, "csc_patients")
+    _receptors(results, samples, subtypes)
     _csc_cohort(results, csc)
     _write(pd.DataFrame(tams), results, "tam_patients")
     _write(pd.DataFrame([
@@ -464,7 +486,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
                          "specificity_loo_low", "specificity_loo_high", "detectable_specificity", "detectable_rho",
                          "effect_matched", "effect_matched_low", "effect_matched_high"), np.nan)} for a in AXES for k, s in enumerate(SENDERS)]), results, "axes")  # fmt: skip
     _write(pd.DataFrame([{
-        "axis": "IL6_classic", "sender": "icaf", "receiver": "malignant", "subtype": s, "n_patients": 2, "n_assessable": k,
+        "axis": "IL6_classic", "sender": "icaf", "receiver": "malignant", "subtype": s, "n_patients": 2, "n_inferred": int(s == "TNBC"), "n_assessable": k,
         "n_significant": 1, "effect": -0.5, "effect_low": -1.25, "effect_high": 0.25,
         **dict.fromkeys(("specificity", "specificity_low", "specificity_high"), np.nan)} for k, s in ((2, "TNBC"), (1, "unknown_subtype"))]),
         results, "axis_subtypes")  # fmt: skip

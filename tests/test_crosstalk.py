@@ -482,7 +482,9 @@ def test_cohort_row_says_how_far_it_can_be_trusted():
 def test_subtypes_are_summarised_apart():
     rows = cohort_rows()
     subtype = {f"p{i}": "TNBC" if i < 3 else "ER+" for i in range(6)} | {"p9": "unknown_subtype"}
-    table = axes.summarise_subtypes(rows, subtype, confidence=0.95, alpha=0.05).set_index("subtype")
+    table = axes.summarise_subtypes(rows, subtype, confidence=0.95, alpha=0.05, inferred=["p0", "p9"])
+    table = table.set_index("subtype")
+    assert table["n_inferred"].to_dict() == {"ER+": 0, "TNBC": 1, "unknown_subtype": 1}
     assert table["n_patients"].to_dict() == {"ER+": 3, "TNBC": 3, "unknown_subtype": 1}
     mine = rows[3:]
     assert table.loc["ER+", "specificity"] == pytest.approx(

@@ -578,9 +578,6 @@ def test_facts_failures_and_receptors_where_their_tables_exist(tmp_path: Path) -
     }
     facts = [{**fact, "fact": "a", "result": "pass"}, {**fact, "fact": "b", "result": "differ"}]
     io.write_table(pd.DataFrame(facts), tmp_path / "cohort" / "facts.tsv", "facts")
-    (tmp_path / "cohort" / "receptor_status.tsv").write_text(
-        "patient\tsample\tESR1_log2\tinferred\nP0\tT1\t3.25\tER+ <b>\n"
-    )
     io.write_table(
         tables.empty("tam"),
         tmp_path / "samples" / "T3" / "tam.parquet",
@@ -602,8 +599,12 @@ def test_facts_failures_and_receptors_where_their_tables_exist(tmp_path: Path) -
     _, said, table = report_cells.facts_blocks(d, paper)
     assert said.kind == "note" and "1 agree with what was read, 1 differ and 0 could not be checked" in said.text
     assert [r[4] for r in table.rows] == ["differ", "pass"]
-    if "receptor_status" not in tables.CONTRACTS:
-        assert report_malignancy.receptor_blocks(d, paper)[1].rows == [["P0", "T1", "3.25", "ER+ <b>"]]
+    words, receptors = report_malignancy.receptor_blocks(d, paper)
+    assert "agree in 1 of 3 patients compared" in words.text and "for P3, whose sheet gives none" in words.text
+    rows = {r[0]: r for r in receptors.rows}
+    assert rows["P0"][1:7] == ["T1", "TNBC", "TNBC", "agrees", "TNBC", "sheet"] and rows["P1"][4] == "differs"
+    assert rows["P3"][2:7] == ["NA", "TNBC", "not compared", "TNBC", "inferred"]
+    assert rows["P0"][9] == "0 (0 to 7.4)" and rows["P0"][11] == "NA"
     html = report.render_page("t", "l", [report_page.Chapter("c", [first, said, table])])
     assert "D&lt;1&gt;" in html and "D<1>" not in html
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +200,12 @@ def summarise_axes(
 
 
 def summarise_subtypes(
-    rows: pd.DataFrame, subtype_of: Mapping[str, str], *, confidence: float, alpha: float
+    rows: pd.DataFrame,
+    subtype_of: Mapping[str, str],
+    *,
+    confidence: float,
+    alpha: float,
+    inferred: Collection[str] = (),
 ) -> pd.DataFrame:
     """Summarise axes within each subtype (contract ``axis_subtypes``).
 
@@ -209,11 +214,14 @@ def summarise_subtypes(
     rows
         As for `summarise_axes`.
     subtype_of
-        Patient -> subtype, ``unknown_subtype`` where the sheet does not say; patients without rows included.
+        Patient -> subtype, ``unknown_subtype`` where nothing says; patients without rows included.
+    inferred
+        Patients whose subtype is inferred from RNA.
     """
     import pandas as pd
 
     size = Counter(subtype_of.values())
+    from_rna = Counter(subtype_of[p] for p in inferred)
     out = []
     for (axis, sender, receiver), group in rows.groupby(["axis", "sender", "receiver"], sort=False):
         best = strongest(group)
@@ -223,6 +231,7 @@ def summarise_subtypes(
             found = pooled(mine, confidence)
             out.append({
                 "axis": axis, "sender": sender, "receiver": receiver, "subtype": subtype, "n_patients": size[subtype],
+                "n_inferred": from_rna[subtype],
                 "n_assessable": len(mine), "n_significant": int((mine["q"] < alpha).sum()),
                 **_interval("effect", found["effect"][2]), **_interval("specificity", found["specificity"][2]),
             })  # fmt: skip
@@ -276,6 +285,7 @@ def run_axes(
     out_subtypes: str | Path | None = None,
     out_controls: str | Path | None = None,
     out_decoys: str | Path | None = None,
+    receptors: str | Path | None = None,
 ) -> None:
     """Write the cohort tables of axes: one primary tumour sample per patient.
 
@@ -287,7 +297,7 @@ def run_axes(
     wanted = {"axis_subtypes": out_subtypes, "axis_controls": out_controls, "decoys": out_decoys}
     also = {name: path for name, path in wanted.items() if path is not None}
     with io.stage_output(out, "axes", stage="axes", also=also) as result:
-        known = [io.read_json(r) for r in records]
+        known = patients.with_subtypes([io.read_json(r) for r in records], receptors)
         cells = patients.assessable_cells(scores) if scores else assessable_cells(crosstalk)
         primary, left_out = tumour_samples(known, cells), not_primary(known)
         result.summary = {"n_patients": len(primary), "not_primary_tumour": sorted(left_out)}
@@ -323,6 +333,9 @@ def run_axes(
         )
         record_of = {str(r["sample"]): r for r in known}
         subtype_of = {p: str(record_of[s].get("subtype") or "unknown_subtype") for p, s in primary.items()}
-        result.extra["axis_subtypes"] = summarise_subtypes(rows, subtype_of, confidence=options.confidence, alpha=alpha)
+        result.extra["axis_subtypes"] = summarise_subtypes(
+            rows, subtype_of, confidence=options.confidence, alpha=alpha,
+            inferred=[p for p, s in primary.items() if record_of[s]["subtype_source"] == "inferred"],
+        )  # fmt: skip
         result.extra["axis_controls"] = summarise_controls(rows, len(primary), alpha=alpha, min_cells=options.min_cells)
         result.summary["n_axes"] = int(rows["axis"].nunique())

@@ -44,6 +44,7 @@ MALIGNANT = {"malignancy": "malignancy.parquet of the sample"}
 STATES = {"csc": "csc.parquet of the sample", "tam": "tam.parquet of the sample"}
 RECORD = {"record": "ingest.json of the sample"}
 RECORDS = {"records": "ingest.json of every sample"}
+RECEPTORS = {"receptors": "cohort/receptor_status.tsv: subtypes where the sheet has none"}
 
 
 def _lists(*names: str) -> dict[str, str]:
@@ -69,12 +70,15 @@ STAGES = (
           outputs=("out", "out_cnv")),
     Stage("score", "score.run_score", "gene-set scores against matched nulls",
           {**COUNTS, **TYPES, **MALIGNANT, "profiles": "profiles.parquet of the sample"}, sections={"options": "scoring", "csc": "csc"}),
+    Stage("receptor-status", "receptor_status.run_receptor_status", "receptors and subtype from the RNA of malignant cells", {},
+          {**_lists("scores", "malignancy", "ambient"), **RECORDS}, {"options": "receptors"}),
     Stage("csc-rates", "csc_rates.run_csc_rates", "rates of the low and high states", {}, {**_lists("scores", "ambient"), **RECORDS}, {"options": "csc"}),
     Stage("csc", "csc.run_csc", "CD44+/CD24- and ALDH1A3-high states of malignant cells",
           {"scores": "scores.parquet of the sample", "rates": "cohort/csc_rates.parquet", **RECORD,
            "ambient": "ambient.parquet of the sample"}, sections={"options": "csc"}),
     Stage("csc-patients", "csc_patients.run_csc_patients", "CSC states per patient with intervals", {"rates": "cohort/csc_rates.parquet"},
-          {**_lists("csc", "scores", "ambient"), **RECORDS}, {"options": "csc"}, True, ("out", "out_controls")),
+          {**_lists("csc", "scores", "ambient"), **RECORDS}, {"options": "csc"}, True, ("out", "out_controls"),
+          optional=RECEPTORS),
     Stage("csc-nulls", "csc_nulls.run_csc_nulls", "nulls of a sample's CSC calls: stand-in pairs, read-outs against matched sets",
           {**COUNTS, "scores": "scores.parquet of the sample", "csc": "csc.parquet of the sample", **MALIGNANT,
            "rates": "cohort/csc_rates.parquet", "ambient": "ambient.parquet of the sample"},
@@ -87,13 +91,14 @@ STAGES = (
           {**COUNTS, **TYPES, "scores": "scores.parquet of the sample", "profiles": "profiles.parquet of the sample"},
           sections={"options": "tam", "scoring": "scoring"}, seed=True, outputs=("out", "out_draws")),
     Stage("tam-patients", "tam_patients.run_tam_patients", "macrophages per patient, markers, and the axes over patients", {},
-          {**_lists("tam", "draws", "scores"), **RECORDS}, {"options": "tam"}, outputs=("out", "out_markers", "out_cohort")),
+          {**_lists("tam", "draws", "scores"), **RECORDS}, {"options": "tam"}, outputs=("out", "out_markers", "out_cohort"),
+          optional=RECEPTORS),
     Stage("crosstalk", "crosstalk.run_crosstalk", "ligand-receptor axes of a sample, measurability first",
           {**COUNTS, **TYPES, **MALIGNANT, **STATES, "ambient": "ambient.parquet of the sample"}, sections={"options": "crosstalk"}, seed=True,
           outputs=("out", "out_decoys")),
     Stage("axes", "axes.run_axes", "axes over patients, positive controls and decoys", {},
           {**_lists("crosstalk", "decoy_pairs", "scores"), **RECORDS}, {"options": "crosstalk", "alpha": "loop.alpha"},
-          outputs=("out", "out_subtypes", "out_controls", "out_decoys")),
+          outputs=("out", "out_subtypes", "out_controls", "out_decoys"), optional=RECEPTORS),
     Stage("screen", "screen.run_screen", "every pair of a ligand-receptor resource between every two cell types (optional)",
           {**COUNTS, **TYPES, **MALIGNANT, "ambient": "ambient.parquet of the sample"}, sections={"options": "screen", "crosstalk": "crosstalk"},
           seed=True, threads=True),
@@ -101,7 +106,8 @@ STAGES = (
           {**COUNTS, **TYPES, **MALIGNANT, **STATES, "scores": "scores.parquet of the sample", "ambient": "ambient.parquet of the sample"},
           sections={"options": "loop", "crosstalk": "crosstalk", "scoring": "scoring"}, seed=True, outputs=("out", "out_chain")),
     Stage("loop-cohort", "loop_cohort.run_loop_cohort", "the loop over patients, with the coupling swap", {},
-          {**_lists("loops", "chains", "scores"), **RECORDS}, {"options": "loop"}, True, ("out_loop", "out_cohort", "out_chains")),
+          {**_lists("loops", "chains", "scores"), **RECORDS}, {"options": "loop"}, True, ("out_loop", "out_cohort", "out_chains"),
+          optional=RECEPTORS),
     Stage("pseudobulk", "enrich.run_pseudobulk", "summed counts of contrasted states", {**COUNTS, **STATES}, sections={"options": "enrich"}),
     Stage("enrich", "enrich.run_enrich", "differential expression and enrichment over patients", {}, {**_lists("pseudobulk", "scores"), **RECORDS},
           {"options": "enrich"}, True, ("out_de", "out_enrichment")),

@@ -715,6 +715,67 @@ class Malignancy(Section):
     )
 
 
+class Receptors(Section):
+    """Receptor status of a tumour from the summed RNA of its malignant cells; cuts in counts per million (CPM).
+
+    Levels of 31 breast cancer lines (Gambardella 2022) lie behind the cuts; docs/malignancy.md shows them.
+    """
+
+    min_malignant: int = option(
+        20, "fewest malignant cells of a patient", unit="cells", why="the spread between cells is not known below", ge=2
+    )
+    confidence: float = option(
+        0.95,
+        "level of the interval that must lie on one side of a cut",
+        unit="probability",
+        why="usual; a shallow sample is undetermined, not negative",
+        gt=0.5,
+        lt=1,
+    )
+    er_cpm: float = option(
+        25.0,
+        "ESR1 beyond ambient RNA, oestrogen receptor",
+        unit="CPM",
+        why="lines with clear receptor 54 to 362, without 0 to 12 (BT20, negative by protein: 28)",
+        gt=0,
+    )
+    pr_cpm: float = option(
+        10.0,
+        "PGR beyond ambient RNA, progesterone receptor",
+        unit="CPM",
+        why="positive lines 13 to 73, others 0 to 4",
+        gt=0,
+    )
+    erbb2_cpm: float = option(
+        100.0,
+        "ERBB2 beyond ambient RNA",
+        unit="CPM",
+        why="amplified lines 179 to 679 (but JIMT1 24, MDAMB453 45), others at most 56",
+        gt=0,
+    )
+    neighbours_cpm: float = option(
+        700.0,
+        "GRB7, PGAP3, MIEN1 and STARD3 together, beyond ambient RNA",
+        unit="CPM",
+        why="amplified lines 1,072 to 7,227 (but MDAMB453 405), others at most 588",
+        gt=0,
+    )
+    erbb2_alone_fold: float = option(
+        3.0,
+        "ERBB2 this far above its cut without its neighbours is undetermined, not negative",
+        unit="fold",
+        why="luminal cells make more ERBB2 without an amplicon, up to about twice the cut",
+        ge=1,
+    )
+    basal_cpm: float = option(
+        100.0,
+        "KRT5, KRT14 and KRT17 together, beyond ambient RNA",
+        unit="CPM",
+        why="basal lines 211 to 3,614, others at most 7",
+        gt=0,
+    )
+
+
 class Csc(Section):
     """CD44+/CD24- and ALDH1A3-high states, in malignant cells only."""
 
@@ -1197,6 +1258,7 @@ class Config(Section):
     annotate: Annotate = Annotate()
     ambient: Ambient = Ambient()
     malignancy: Malignancy = Malignancy()
+    receptors: Receptors = Receptors()
     csc: Csc = Csc()
     tam: Tam = Tam()
     crosstalk: Crosstalk = Crosstalk()

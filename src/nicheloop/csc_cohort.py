@@ -112,7 +112,7 @@ def run_csc_cohort(
     with io.stage_output(out, "csc_nulls", stage="csc-cohort", also=also) as result:
         table = io.read_table(csc_patients)
         known = [io.read_json(r) for r in records]
-        about = ["patient", "sample", "primary_sample", "subtype", "treatment"]
+        about = ["patient", "sample", "primary_sample", "subtype", "subtype_source", "treatment"]
         fractions = ["m_csc_fraction", "m_csc_low", "m_csc_high", "aldh1a3_fraction"]
         said = {str(r["sample"]): r for r in table.to_dict("records")}
         nulls, loci, strata, effects, without_counts, isoforms = [], [], [], [], [], []
@@ -123,7 +123,7 @@ def run_csc_cohort(
             primary = bool(row["primary_sample"])
             nulls.append(
                 {
-                    **{k: who[k] for k in about[:4]},
+                    **{k: who[k] for k in about[:5]},
                     **null_row(io.read_table(pairs[i]), io.read_status(pairs[i]), options.confidence),
                 }
             )

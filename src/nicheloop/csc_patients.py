@@ -162,13 +162,14 @@ def run_csc_patients(
     *,
     options: Csc,
     seed: int,
+    receptors: str | Path | None = None,
 ) -> None:
     """Fractions per sample with intervals, the sample that speaks for each patient, and the controls table."""
     import pandas as pd
 
     with io.stage_output(out, "csc_patients", stage="csc-patients", also={"csc_controls": out_controls}) as result:
         table = io.read_table(rates)
-        known = [io.read_json(r) for r in records]
+        known = patients.with_subtypes([io.read_json(r) for r in records], receptors)
         rows, checks = [], []
         for cells_path, scores_path, ambient_path, record in zip(csc, scores, ambient, known, strict=True):
             sample = str(record["sample"])
@@ -189,7 +190,7 @@ def run_csc_patients(
                 reason = f"normal tissue, not a tumour; {row['n_malignant']} cells called malignant"
                 row |= {"status": "normal_tissue", "reason": reason, "aldh1a3_status": "normal_tissue"}
             checks += [{"sample": sample, **c} for c in controls(cells, found, options=options)]
-            about = {k: record.get(k) for k in ("subtype", "chemistry", "treatment")}
+            about = {k: record.get(k) for k in ("subtype", "subtype_source", "chemistry", "treatment")}
             rows.append({"patient": patients.patient_of(record), "sample": sample, **about, **row})
         assessable = {r["sample"]: r["n_malignant"] if r["status"] == "ok" else 0 for r in rows}
         tumours = [r for r in known if not patients.is_normal(r)]

@@ -146,6 +146,8 @@ def summarise_loop(
     not_run = _by_axis(unanswered("not_run", "the sample gave no table"))
     tables = {p: missing | (_by_axis(loops[p]) if len(loops[p]) else not_run) for p in names}
     strata = [stratum(records[p]) for p in names]
+    n_inferred = sum(records[p].get("subtype_source") == "inferred" for p in names)
+    from_rna = f". subtype inferred from RNA: {n_inferred} of {len(names)} patients" if n_inferred else ""
     per_patient, cohort = [], []
     claims: dict[str, list[tuple[int, int, int, dict[str, float]]]] = {label: [] for label in RESPONSES}
     for axis in READOUTS:
@@ -162,7 +164,8 @@ def summarise_loop(
             first, second = found["m_csc"][-1], found["aldh1a3"][-1]
             record = records[patient]
             per_patient.append({
-                "patient": patient, "sample": record["sample"], "subtype": record.get("subtype") or None, "axis": axis,
+                "patient": patient, "sample": record["sample"], "subtype": record.get("subtype") or None,
+                "subtype_source": record.get("subtype_source"), "axis": axis,
                 **first, "p_b_aldh1a3": second["p_b"], "p_aldh1a3": second["p"],
                 **{f"aldh1a3_{k}": second[k] for k in ("status", "verdict", "reason", "score")},
             })  # fmt: skip
@@ -176,7 +179,7 @@ def summarise_loop(
         }  # fmt: skip
         line: dict[str, Any] = {
             "axis": axis, "n_patients": len(names), "n_asked": n_asked,
-            "strata": f"forward: {swap['forward'].strata}. return: {swap['return'].strata}",
+            "strata": f"forward: {swap['forward'].strata}. return: {swap['return'].strata}{from_rna}",
         }  # fmt: skip
         for name, one in swap.items():
             line |= {
@@ -256,6 +259,7 @@ def run_loop_cohort(
     scores: Sequence[str | Path] | None = None,
     chains: Sequence[str | Path] | None = None,
     out_chains: str | Path | None = None,
+    receptors: str | Path | None = None,
 ) -> None:
     """Write the loop of every patient and what may be said of the cohort, and with `chains` the serial niche chain.
 
@@ -265,7 +269,8 @@ def run_loop_cohort(
 
     also = {"loop_cohort": out_cohort} | ({} if out_chains is None else {"chains": out_chains})
     with io.stage_output(out_loop, "loop", stage="loop_cohort", also=also) as result:
-        read = {r["sample"]: r for r in (io.read_json(path) for path in records)}
+        known = patients.with_subtypes([io.read_json(path) for path in records], receptors)
+        read = {r["sample"]: r for r in known}
         cells = patients.assessable_cells(scores) if scores else axes.assessable_cells(loops)
         primary = axes.tumour_samples(list(read.values()), cells)
         tables = {io.read_status(path).sample: path for path in loops}
@@ -303,7 +308,7 @@ def _with_left_out(table: pd.DataFrame, others: dict[str, dict[str, Any]]) -> pd
     for patient, record in others.items():
         said = {
             "patient": patient, "sample": record["sample"], "subtype": record.get("subtype") or None,
-            "status": NOT_PRIMARY, "verdict": UNKNOWN,
+            "subtype_source": record.get("subtype_source"), "status": NOT_PRIMARY, "verdict": UNKNOWN,
             "reason": f"no primary tumour sample; this one is {record['tissue']}",
             **dict.fromkeys(("p_a", "p_b", "p_c", "p", "score", "p_b_aldh1a3", "p_aldh1a3", "aldh1a3_score"), np.nan),
         }  # fmt: skip

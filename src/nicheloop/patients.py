@@ -97,3 +97,39 @@ def assessable_cells(scores: Sequence[str | Path]) -> dict[str, int]:
         # lexicographic: no sample has ten million cells
         out[sample] = int((cells["compartment"] == "malignant").sum()) * 10_000_000 + len(cells)
     return out
+
+
+def with_subtypes(records: Sequence[dict[str, Any]], receptors: str | Path | None) -> list[dict[str, Any]]:
+    """Records with ``subtype_source``, and with the inferred subtype where the sheet has none.
+
+    Parameters
+    ----------
+    records
+        Ingest records.
+    receptors
+        ``cohort/receptor_status.tsv``; None: only the sheet speaks.
+
+    Returns
+    -------
+    New records.  ``subtype_source`` is ``sheet``, ``inferred``, or None where the subtype is unknown.  Normal tissue is
+    never given the subtype of its patient's tumour.
+    """
+    from nicheloop import io
+
+    inferred: dict[str, str] = {}
+    if receptors is not None:
+        table = io.read_table(receptors)
+        mine = table[table["subtype_source"] == "inferred"]
+        inferred = dict(zip(mine["patient"].astype(str), mine["subtype_used"].astype(str), strict=True))
+    out = []
+    for record in records:
+        patient = patient_of(record)
+        more: dict[str, str | None]
+        if record.get("subtype"):
+            more = {"subtype_source": "sheet"}
+        elif patient in inferred and not is_normal(record):
+            more = {"subtype": inferred[patient], "subtype_source": "inferred"}
+        else:
+            more = {"subtype_source": None}
+        out.append(record | more)
+    return out

@@ -74,9 +74,12 @@ def cohort_chapter(d: Data, page: Page) -> list[Block]:
             )
     primary = csc[csc["sample"].isin(d.tumours)]
     if len(primary):
-        groups = primary.assign(subtype=primary["subtype"].fillna("unknown")).groupby("subtype")
+        groups = primary.assign(
+            subtype=primary["subtype"].fillna("unknown"), inferred=primary["subtype_source"] == "inferred"
+        ).groupby("subtype")
         wide = groups.agg(
             tumours=("sample", "size"),
+            inferred=("inferred", "sum"),
             assessable=("m_csc_fraction", "count"),
             median=("m_csc_fraction", "median"),
             lowest=("m_csc_fraction", "min"),
@@ -88,7 +91,8 @@ def cohort_chapter(d: Data, page: Page) -> list[Block]:
                 "csc_by_subtype",
                 wide,
                 columns(
-                    "subtype | tumours # | assessable # with an estimate | median % median CD44+/CD24- | lowest % | "
+                    "subtype | tumours # | inferred # subtype inferred | assessable # with an estimate | median % "
+                    "median CD44+/CD24- | lowest % | "
                     "highest % | aldh % median ALDH1A3-high"
                 ),
                 "Stem-cell states by subtype.",

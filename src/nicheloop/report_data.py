@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from nicheloop.config import Config
 
 
+def flagged(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with "(inferred)" behind each subtype that is from RNA and not of the sheet."""
+    marked = [
+        f"{subtype} (inferred)" if source == "inferred" else subtype
+        for subtype, source in zip(table["subtype"], table["subtype_source"], strict=True)
+    ]
+    return table.assign(subtype=marked)
+
+
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """Nullable dtypes as object, float64 and bool, so that NA is NaN or None."""
     import pandas as pd

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nicheloop import figures, figures_cells, figures_states, io, tables
-from nicheloop.report_data import Data, find_figure, plain, rung, words_of
+from nicheloop import figures, figures_cells, figures_states, tables
+from nicheloop.report_axes import span
+from nicheloop.report_data import Data, find_figure, rung, words_of
 from nicheloop.report_page import (
     PANELS,
     SAMPLES,
@@ -321,39 +322,52 @@ def check_blocks(d: Data, page: Page) -> list[Block]:
 
 def receptor_blocks(d: Data, page: Page) -> list[Block]:
     """Receptor status by RNA beside the sheet's subtype; nothing where the table was not written."""
-    name = "receptor_status"
-    path = d.path(name) if name in tables.CONTRACTS else d.results / "cohort" / "receptor_status.tsv"
-    if not path.exists():
-        return []
-    table = plain(io.read_table(path)) if name in tables.CONTRACTS else _untyped(path)
+    table = d.table("receptor_status")
     if not len(table):
         return []
     order = {s: i for i, s in enumerate(d.samples)}
-    if "sample" in table:
-        table = table.assign(_=table["sample"].map(order)).sort_values("_", kind="stable").drop(columns="_")
-    shown: dict[str, tuple[str, Any]] = {}
-    for c in table.columns:
-        numeric = table[c].dtype.kind in "fi"
-        form = number if numeric else short_words if "status" in c or c == "subtype_from" else None
-        shown[str(c)] = (str(c).replace("_", " "), form)
+    table = table.assign(_=table["sample"].map(order)).sort_values("_", kind="stable").drop(columns="_")
+    inferred = table[table["subtype_source"] == "inferred"]
+    differs = table[table["agreement"] == "differs"]
+    compared = table[table["agreement"] != "not_compared"]
+    said = (
+        "Receptor status from the RNA of malignant cells, beside the subtype of the sample sheet. RNA is not "
+        "immunohistochemistry: where only RNA speaks, the status is inferred and marked so. A receptor is positive or "
+        "negative where the whole interval lies on one side of its cut."
+    )
+    if len(compared):
+        said += f" Sheet and RNA agree in {len(compared) - len(differs)} of {count(len(compared), 'patient')} compared."
+    if len(differs):
+        said += f" They differ in {listed(list(differs['patient'].astype(str)))}: the sheet's is used."
+    if len(inferred):
+        names = listed(list(inferred["patient"].astype(str)))
+        said += f" The inferred subtype stands in every table by subtype for {names}, whose sheet gives none."
+    shown = table.assign(
+        **{
+            f"{m}_shown": [span(*v) for v in table[[f"{m}_cpm", f"{m}_low", f"{m}_high"]].to_numpy(float)]
+            for m in ("er", "pr", "erbb2", "neighbours", "basal")
+        }
+    )
+    sets = d.config.receptors
     return [
-        text(
-            "Receptor status from the RNA of malignant cells, beside the subtype of the sample sheet. RNA is not "
-            "immunohistochemistry: where only RNA speaks, the status is inferred and marked so."
-        ),
+        text(said),
         page.table(
             "receptor_status",
-            table,
             shown,
+            columns(
+                "patient | sample | subtype_sheet: sheet | subtype_inferred: by RNA | agreement = agreement | "
+                "subtype_used: used | subtype_source = from | n_malignant # malignant cells | er = ER | er_shown ~ "
+                "ESR1 | pr = PR | pr_shown ~ PGR | her2 = HER2 | erbb2_shown ~ ERBB2 | neighbours_shown ~ its "
+                "neighbours | her2_amplicon = amplicon | basal = basal keratins | basal_shown ~ KRT5, 14, 17 | "
+                "status = | reason: reason"
+            ),
             "Which receptors does the RNA of malignant cells show?",
-            f"n = {count(len(table), 'row')}; pseudobulk of malignant cells.",
+            f"n = {count(len(table), 'patient')}; pseudobulk of malignant cells, counts per million beyond ambient RNA "
+            f"with {fraction(sets.confidence)} intervals. Cuts: ESR1 {sets.er_cpm:g}, PGR {sets.pr_cpm:g}, ERBB2 "
+            f"{sets.erbb2_cpm:g}, its neighbours (GRB7, PGAP3, MIEN1, STARD3) together {sets.neighbours_cpm:g}, basal "
+            f"keratins together {sets.basal_cpm:g}. NA: fewer than {sets.min_malignant} malignant cells, or the gene "
+            "is not in the matrix.",
             path="cohort/receptor_status.tsv",
             most=60,
         ),
     ]
-
-
-def _untyped(path: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_csv(path, sep="\t", na_values=["NA"], keep_default_na=False)

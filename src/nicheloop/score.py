@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Genes whose counts later stages read one by one.
 MARKERS = (
     "CD44", "CD24", "ALDH1A3", "ALDH1A1", "ALDH2", "ALDH1A2", "ALDH3A1", "ALDH4A1", "ALDH6A1", "ALDH7A1", "IL6",
-    "IL6R", "IL6ST", "CXCL8", "CXCR1", "CXCR2", "PPBP", "PTEN", "ERBB2", "ESR1", "PGR", "GRB7", "CD163", "MRC1",
-    "CD86", "SIGLEC1", "CCL8", "CXCR4", "EPCAM", "PTPRC",
+    "IL6R", "IL6ST", "CXCL8", "CXCR1", "CXCR2", "PPBP", "PTEN", "ERBB2", "ESR1", "PGR", "GRB7", "PGAP3", "MIEN1",
+    "STARD3", "KRT5", "KRT14", "KRT17", "CD163", "MRC1", "CD86", "SIGLEC1", "CCL8", "CXCR4", "EPCAM", "PTPRC",
 )  # fmt: skip
 # Sets whose amount is compared between samples: a z is relative to the cells of its own sample.
 LEVELS = ("LP_covariate", "M1", "M2", "STAT3_core")

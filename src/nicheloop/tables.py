@@ -71,6 +71,10 @@ CELL = Column("cell_id", "str", "<sample>:<barcode>")
 SAMPLE = Column("sample", "str", "sample name")
 PATIENT = Column("patient", "str", "patient (the unit of every test)")
 GENE = Column("gene", "str", "current HGNC symbol")
+SUBTYPE = Column("subtype", "str", "subtype of the sheet, else the one inferred from RNA", na="unknown")
+SUBTYPE_SOURCE = Column(
+    "subtype_source", "str", "where the subtype is from", na="unknown", allowed=("sheet", "inferred")
+)
 
 
 def _prob(name: str, what: str, na: str = "") -> Column:
@@ -466,11 +470,52 @@ declare(
     Column("lp_centre", "float", "level_LP_covariate at which the rates hold: mean of the malignant cells",
            "log1p counts per 10,000", "as lp_effect"),
 )  # fmt: skip
+_RECEPTOR_CALLS = ("positive", "negative", "undetermined", "not_measured")
+
+
+def _marker(name: str, what: str) -> tuple[Column, ...]:
+    """Level of a marker in malignant cells with its interval."""
+    na = "not counts, too few malignant cells or gene absent"
+    return (
+        Column(f"{name}_umi", "float", f"counts of {what} in malignant cells", "UMI", na, low=0),
+        Column(f"{name}_cpm", "float", "their rate beyond ambient RNA", "counts per million", na, low=0),
+        Column(f"{name}_low", "float", "lower end of its interval, cells over-dispersed", "counts per million", na, low=0),
+        Column(f"{name}_high", "float", "upper end", "counts per million", na, low=0),
+        Column(f"{name}_ambient_cpm", "float", "rate that ambient RNA alone would give", "counts per million",
+               f"{na}, or ambient_source none: nothing was taken off", low=0),
+    )  # fmt: skip
+
+
+declare(
+    "receptor_status", "cohort/receptor_status.tsv", "receptors in the RNA of malignant cells, and the subtype that strata use",
+    ["patient"],
+    PATIENT, SAMPLE,
+    Column("status", "str", "ok, undetermined, or why the RNA says nothing (too_few_malignant, gene_absent_from_reference, no_counts, "
+           "normal_tissue, or that of a sample that was not read)"),
+    Column("reason", "str", "the status in words, with numbers"),
+    Column("subtype_sheet", "str", "subtype of the sheet", na="unknown"),
+    Column("subtype_inferred", "str", "what the RNA says", allowed=("HR+", "HER2+", "TNBC", "undetermined")),
+    Column("subtype_used", "str", "the sheet's, else the inferred one in the word the sheet has for it", na="unknown"),
+    Column("subtype_source", "str", "where that is from", allowed=("sheet", "inferred", "none")),
+    Column("agreement", "str", "sheet and RNA", allowed=("agrees", "differs", "not_compared")),
+    Column("er", "str", "oestrogen receptor", allowed=_RECEPTOR_CALLS),
+    Column("pr", "str", "progesterone receptor", allowed=_RECEPTOR_CALLS),
+    Column("her2", "str", "HER2: ERBB2 with its neighbours, and the amplicon", allowed=_RECEPTOR_CALLS),
+    Column("basal", "str", "basal keratins; shown, no part of the subtype", allowed=_RECEPTOR_CALLS),
+    Column("her2_amplicon", "str", "amplicon seen by the malignancy stage, over the clones", allowed=(
+        "amplified", "some_clones", "not_amplified", "not_measurable")),
+    Column("n_malignant", "int", "malignant cells", "cells", low=0),
+    Column("total_umi", "float", "all their counts", "UMI", low=0),
+    Column("ambient_source", "str", "where the ambient rates are from; the weakest of the markers", allowed=(
+        "estimated", "other_cells", "none")),
+    *_marker("er", "ESR1"), *_marker("pr", "PGR"), *_marker("erbb2", "ERBB2"),
+    *_marker("neighbours", "GRB7, PGAP3, MIEN1 and STARD3"), *_marker("basal", "KRT5, KRT14 and KRT17"),
+)  # fmt: skip
 declare(
     "csc_patients", "cohort/csc_patients.tsv", "CSC states per patient (one primary sample each; others shown)", ["sample"],
     PATIENT, SAMPLE,
     Column("primary_sample", "bool", "the sample that speaks for the patient"),
-    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    SUBTYPE, SUBTYPE_SOURCE,
     Column("chemistry", "str", "chemistry of the sheet", na="unknown"),
     Column("treatment", "str", "treatment of the sheet", na="unknown"),
     Column("status", "str", "ok, or why there is no fraction"),
@@ -511,7 +556,7 @@ declare(
     "csc_nulls", "cohort/csc_nulls.tsv", "CD44 and CD24 among pairs of genes like them, per sample", ["sample"],
     PATIENT, SAMPLE,
     Column("primary_sample", "bool", "the sample that speaks for the patient"),
-    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    SUBTYPE, SUBTYPE_SOURCE,
     Column("status", "str", "ok, or why there is no null"),
     Column("reason", "str", "the status in words, with numbers"),
     Column("n_pairs", "int", "pairs of stand-ins", "pairs", low=0),
@@ -575,7 +620,7 @@ declare(
     "her2_pten", "cohort/her2_pten.tsv", "HER2, PTEN and IL6 of malignant cells, per tumour sample", ["sample"],
     PATIENT, SAMPLE,
     Column("primary_sample", "bool", "the sample that speaks for the patient"),
-    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    SUBTYPE, SUBTYPE_SOURCE,
     Column("treatment", "str", "treatment of the sheet", na="unknown"),
     Column("status", "str", "ok, or why PTEN cannot be read"),
     Column("reason", "str", "the status in words, with numbers"),
@@ -637,7 +682,7 @@ declare(
     "tam_patients", "cohort/tam_patients.tsv", "macrophages per patient (one primary sample each; others shown)", ["sample"],
     PATIENT, SAMPLE,
     Column("primary_sample", "bool", "the sample that speaks for the patient"),
-    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    SUBTYPE, SUBTYPE_SOURCE,
     Column("status", "str", "ok, or why macrophages are not assessed"),
     Column("reason", "str", "the status in words, with numbers"),
     Column("n_myeloid", "int", "myeloid cells", "cells", low=0),
@@ -735,8 +780,9 @@ declare(
     Column("axis", "str", "axis"),
     Column("sender", "str", "sending cell type"),
     Column("receiver", "str", "receiving cell type"),
-    Column("subtype", "str", "subtype of the sheet; unknown_subtype where it does not say"),
+    Column("subtype", "str", "subtype of the sheet, else the one inferred from RNA; unknown_subtype where neither says"),
     Column("n_patients", "int", "patients of the subtype", "patients", low=0),
+    Column("n_inferred", "int", "of them with an inferred subtype", "patients", low=0),
     Column("n_assessable", "int", "of them with a tested pair", "patients", low=0),
     Column("n_significant", "int", "of them with q below alpha", "patients", low=0),
     Column("effect", "float", "random-effects mean of log2 strength", "log2 counts per 10,000", "fewer than two assessable"),
@@ -801,7 +847,7 @@ declare(
 declare(
     "loop", "cohort/loop.tsv", "loop of every patient: three arms or the reason there is no answer", ["patient", "axis"],
     PATIENT, SAMPLE,
-    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    SUBTYPE, SUBTYPE_SOURCE,
     Column("axis", "str", "axis of the forward arm"),
     Column("status", "str", "assessable, which arm prevented it, or not_primary_tumour (in no cohort claim)"),
     Column("verdict", "str", "about one patient no more than this is said", allowed=(

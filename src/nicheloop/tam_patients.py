@@ -169,13 +169,14 @@ def run_tam_patients(
     out_cohort: str | Path,
     *,
     options: Tam,
+    receptors: str | Path | None = None,
 ) -> None:
     """Macrophages per sample, the sample that speaks for each patient, and the axes over patients."""
     import pandas as pd
 
     also: dict[str, str | Path] = {"tam_markers": out_markers, "tam_cohort": out_cohort}
     with io.stage_output(out, "tam_patients", stage="tam-patients", also=also) as result:
-        known = [io.read_json(r) for r in records]
+        known = patients.with_subtypes([io.read_json(r) for r in records], receptors)
         tumours = [r for r in known if not patients.is_normal(r)]
         primary = set(patients.primary_samples(tumours, patients.assessable_cells(scores)).values())
         rows, markers, nulls = [], [], {}
@@ -184,7 +185,8 @@ def run_tam_patients(
             table, cells, drawn = io.read_table(tam_path), _read_scores(scores_path), io.read_table(draws_path)
             row: dict[str, Any] = {
                 "patient": patients.patient_of(record), "sample": sample, "primary_sample": sample in primary,
-                "subtype": record.get("subtype"), "status": status.status, "reason": status.reason,
+                "subtype": record.get("subtype"), "subtype_source": record["subtype_source"],
+                "status": status.status, "reason": status.reason,
                 **summarise(table, cells, options=options), **correlation(drawn, options.confidence),
             }  # fmt: skip
             row["reason"] = row["reason"] or f"{row['n_macrophage']} macrophages"

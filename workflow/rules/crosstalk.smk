@@ -38,6 +38,7 @@ rule axes:
         decoy_pairs=per_sample("decoys.parquet"),
         scores=per_sample("scores.parquet"),
         records=per_sample("ingest.json"),
+        receptors="<results>/cohort/receptor_status.tsv",
     output:
         out="<results>/cohort/axes.tsv",
         out_subtypes="<results>/cohort/axis_subtypes.tsv",
@@ -62,4 +63,5 @@ rule axes:
         " --crosstalk {input.crosstalk:q} --decoy-pairs {input.decoy_pairs:q} --scores {input.scores:q}"
         " --records {input.records:q} --out {output.out:q} --out-subtypes {output.out_subtypes:q}"
         " --out-controls {output.out_controls:q} --out-decoys {output.out_decoys:q}"
+        " --receptors {input.receptors:q}"
         " --config {params.config:q} 2> {log:q}"

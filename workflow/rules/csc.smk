@@ -56,6 +56,7 @@ rule csc:
 rule csc_patients:
     input:
         rates="<results>/cohort/csc_rates.parquet",
+        receptors="<results>/cohort/receptor_status.tsv",
         csc=per_sample("csc.parquet"),
         scores=per_sample("scores.parquet"),
         ambient=per_sample("ambient.parquet"),
@@ -82,7 +83,7 @@ rule csc_patients:
         "python -m nicheloop csc-patients"
         " --rates {input.rates:q} --csc {input.csc:q} --scores {input.scores:q}"
         " --ambient {input.ambient:q} --records {input.records:q} --out {output.out:q}"
-        " --out-controls {output.out_controls:q}"
+        " --out-controls {output.out_controls:q} --receptors {input.receptors:q}"
         " --config {params.config:q} --seed {params.seed} 2> {log:q}"
 
 

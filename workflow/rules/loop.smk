@@ -39,6 +39,7 @@ rule loop_cohort:
         chains=per_sample("chain.parquet"),
         scores=per_sample("scores.parquet"),
         records=per_sample("ingest.json"),
+        receptors="<results>/cohort/receptor_status.tsv",
     output:
         out_loop="<results>/cohort/loop.tsv",
         out_cohort="<results>/cohort/loop_cohort.tsv",
@@ -61,6 +62,6 @@ rule loop_cohort:
     shell:
         "python -m nicheloop loop-cohort"
         " --loops {input.loops:q} --chains {input.chains:q} --scores {input.scores:q}"
-        " --records {input.records:q} --out-loop {output.out_loop:q}"
+        " --records {input.records:q} --receptors {input.receptors:q} --out-loop {output.out_loop:q}"
         " --out-cohort {output.out_cohort:q} --out-chains {output.out_chains:q} --config {params.config:q} --seed {params.seed}"
         " 2> {log:q}"

@@ -51,3 +51,33 @@ rule malignancy:
         " --counts {input.counts:q} --cell-types {input.cell_types:q}"
         " --reference {input.reference:q} --out {output.out:q} --out-cnv {output.out_cnv:q}"
         " --config {params.config:q} --seed {params.seed} 2> {log:q}"
+
+
+rule receptor_status:
+    input:
+        scores=per_sample("scores.parquet"),
+        malignancy=per_sample("malignancy.parquet"),
+        ambient=per_sample("ambient.parquet"),
+        records=per_sample("ingest.json"),
+    output:
+        out="<results>/cohort/receptor_status.tsv",
+    log:
+        "<results>/logs/receptor-status.log",
+    benchmark:
+        "<results>/benchmarks/receptor-status.tsv"
+    group:
+        "cohort"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory(),
+        runtime=minutes(30),
+    params:
+        code=code_digest("receptor_status"),
+        config=sections("receptors"),
+    message:
+        "Receptor status per patient"
+    shell:
+        "python -m nicheloop receptor-status"
+        " --scores {input.scores:q} --malignancy {input.malignancy:q} --ambient {input.ambient:q}"
+        " --records {input.records:q} --out {output.out:q} --config {params.config:q} 2> {log:q}"

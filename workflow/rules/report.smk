@@ -2,6 +2,7 @@ COHORT_TABLES = [
     "embedding.parquet",
     "clusters.parquet",
     "cell_types.parquet",
+    "receptor_status.tsv",
     "csc_rates.parquet",
     "csc_patients.tsv",
     "csc_controls.tsv",

@@ -35,6 +35,7 @@ rule tam_patients:
         draws=per_sample("tam_draws.parquet"),
         scores=per_sample("scores.parquet"),
         records=per_sample("ingest.json"),
+        receptors="<results>/cohort/receptor_status.tsv",
     output:
         out="<results>/cohort/tam_patients.tsv",
         out_markers="<results>/cohort/tam_markers.tsv",
@@ -57,4 +58,5 @@ rule tam_patients:
         "python -m nicheloop tam-patients"
         " --tam {input.tam:q} --draws {input.draws:q} --scores {input.scores:q} --records {input.records:q}"
         " --out {output.out:q} --out-markers {output.out_markers:q} --out-cohort {output.out_cohort:q}"
+        " --receptors {input.receptors:q}"
         " --config {params.config:q} 2> {log:q}"
