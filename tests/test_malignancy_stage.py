@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from helpers import write_counts
-from nicheloop import io, malignancy
+from nicheloop import cnv_reference, io, malignancy
 from nicheloop.config import Malignancy
 from nicheloop.errors import NotAssessable
 from test_malignancy import STROMA, call, simulate, types_of
@@ -37,10 +37,9 @@ def pool(n):
             "pooled_same_chemistry",
         ),
         ({"t_nk": 5, "myeloid": 40}, {"chemistry:unknown": pool(300)}, None, "pooled_same_chemistry"),
-        ({"t_nk": 5, "myeloid": 40}, {"chemistry:unknown": pool(300)}, "v3", "reference_other_chemistry"),
         (
             {"t_nk": 5, "myeloid": 40},
-            {"chemistry:v3": pool(60), "normal_epithelium": pool(300)},
+            {"chemistry:v3": pool(60), "chemistry:unknown": pool(100), "normal_epithelium": pool(30)},
             "v3",
             "reference_other_chemistry",
         ),
@@ -59,8 +58,14 @@ def test_ladder(n, pools, chemistry, rung):
         ({"t_nk": 29, "caf": 400}, {}, "insufficient_reference_cells"),
         ({"t_nk": 29}, {"chemistry:v3": pool(99)}, "insufficient_reference_cells"),
         ({"t_nk": 5, "caf": 400, "unresolved": 90}, {"chemistry:v3": pool(300)}, "no_null_cells"),
-        ({"t_nk": 5, "myeloid": 14}, {"normal_epithelium": pool(300)}, "no_null_cells"),
-        ({}, {"chemistry:v2": pool(300)}, "no_null_cells"),
+        ({"t_nk": 5, "myeloid": 40}, {"chemistry:v2": pool(300)}, "insufficient_reference_cells"),
+        ({"t_nk": 5, "myeloid": 40}, {"normal_epithelium": pool(300)}, "insufficient_reference_cells"),
+        (
+            {"t_nk": 5, "myeloid": 40},
+            {"chemistry:v2": pool(300), "normal_epithelium": pool(29)},
+            "insufficient_reference_cells",
+        ),
+        ({"t_nk": 5, "myeloid": 14}, {"chemistry:v2": pool(300), "normal_epithelium": pool(30)}, "no_null_cells"),
     ],
 )
 def test_ladder_ends(n, pools, status):
@@ -68,6 +73,19 @@ def test_ladder_ends(n, pools, status):
     with pytest.raises(NotAssessable) as caught:
         malignancy.choose_reference(types, pools, "v3", Malignancy())
     assert caught.value.status == status
+
+
+def test_another_chemistry_is_used_with_normal_epithelium_each_half_of_the_mean():
+    types = np.repeat(np.array(["myeloid", "epithelial"], dtype=object), [40, 50])
+    pools = {
+        "chemistry:v1": malignancy.Pool(np.array([1.0, 2.0, np.nan]), 300),
+        "chemistry:v2": malignancy.Pool(np.array([4.0, np.nan, np.nan]), 100),
+        "normal_epithelium": malignancy.Pool(np.array([0.75, 4.0, 1.0]), 9000),
+    }
+    found = malignancy.choose_reference(types, pools, "v3", Malignancy())
+    assert found.rung == "reference_other_chemistry"
+    # (300 x 1 + 100 x 4) / 400 = 1.75 against 0.75; stroma has no third gene
+    np.testing.assert_allclose(found.mean, [1.25, 3.0, np.nan])
 
 
 def test_twenty_normal_cells_of_any_type_serve_a_pooled_reference():
@@ -97,7 +115,7 @@ def stage(tmp_path, x, truth, symbols, *, record=None, pools=None, options=None)
     extra = pd.DataFrame({"cell_id": ["other:1"], "sample": ["other"], "cell_type": ["caf"]})
     (pd.concat([cells, extra]) if truth is not None else extra).to_parquet(tmp_path / "cell_types.parquet")
     if pools is None:
-        pools = pd.DataFrame({"pool": pd.Series(dtype=str), "gene": pd.Series(dtype=str), "n_cells": pd.Series(dtype=int),
+        pools = pd.DataFrame({"pool": pd.Series(dtype=str), "patient": pd.Series(dtype=str), "gene": pd.Series(dtype=str), "n_cells": pd.Series(dtype=int),
                               "n_samples": pd.Series(dtype=int), "mean_lognorm": pd.Series(dtype=float)})  # fmt: skip
     io.write_table(pools, tmp_path / "reference.parquet", "cnv_reference")
     out, out_cnv = tmp_path / "malignancy.parquet", tmp_path / "cnv.parquet"
@@ -129,8 +147,11 @@ def test_pooled_reference(tmp_path):
     lognorm = io.lognormalise(x)
     keep = ~np.isin(truth, ["t_nk", "endothelial", "pvl"]) | (np.arange(len(truth)) % 5 == 0)
     own = np.isin(truth, malignancy.REFERENCE_TYPES)
-    pools = pd.DataFrame({"pool": "chemistry:other", "gene": symbols, "n_cells": int(own.sum()), "n_samples": 2,
-                          "mean_lognorm": np.asarray(lognorm[own].mean(axis=0)).ravel()})  # fmt: skip
+    pools = pd.concat([
+        pd.DataFrame({"pool": name, "patient": "p9", "gene": symbols, "n_cells": int(cells.sum()), "n_samples": 2,
+                      "mean_lognorm": np.asarray(lognorm[cells].mean(axis=0)).ravel()})
+        for name, cells in (("chemistry:other", own), ("normal_epithelium", truth == "normal"))
+    ])  # fmt: skip
     keep |= truth == "b_cell"
     extra = np.where(truth[keep] == "b_cell", "myeloid", truth[keep]).astype(object)
     table, _, status = stage(tmp_path, x[keep], extra, symbols, pools=pools)
@@ -143,7 +164,7 @@ def test_pooled_reference(tmp_path):
 def test_sorted_tumour_with_a_pooled_reference(tmp_path, n_null, expected):
     x, truth, symbols = simulate(4, {"malignant": 90, "normal": 30, "t_nk": 80, "endothelial": 80})
     own = np.isin(truth, malignancy.REFERENCE_TYPES)
-    pools = pd.DataFrame({"pool": "chemistry:unknown", "gene": symbols, "n_cells": int(own.sum()), "n_samples": 2,
+    pools = pd.DataFrame({"pool": "chemistry:unknown", "patient": "p9", "gene": symbols, "n_cells": int(own.sum()), "n_samples": 2,
                           "mean_lognorm": np.asarray(io.lognormalise(x)[own].mean(axis=0)).ravel()})  # fmt: skip
     kept = np.flatnonzero(own)
     kept = np.r_[np.flatnonzero(~own), kept[np.linspace(0, len(kept) - 1, n_null).astype(int)]]
@@ -238,7 +259,7 @@ def test_pools_weigh_by_cells_and_keep_chemistries_apart(tmp_path):
             n_positive=1, sum_counts=1.0
         )
         io.write_table(table, tmp_path / f"{name}.parquet", "profiles")
-        io.write_json(tmp_path / f"{name}.json", {"chemistry": None, "tissue": "tumour", **record})
+        io.write_json(tmp_path / f"{name}.json", {"sample": name, "chemistry": None, "tissue": "tumour", **record})
         return tmp_path / f"{name}.parquet", tmp_path / f"{name}.json"
 
     pairs = [
@@ -248,7 +269,9 @@ def test_pools_weigh_by_cells_and_keep_chemistries_apart(tmp_path):
             [("G1", "pvl", 10, 2.0), ("G1", "epithelial", 20, 0.5), ("G2", "pvl", 10, 1.0)],
             chemistry="v3",
             tissue="normal",
+            patient="B",
         ),
+        write("b2", [("G1", "t_nk", 20, 5.0)], chemistry="v3", patient="B"),
         write("c", [("G1", "b_cell", 5, 3.0)]),
         write("d", []),
         write(
@@ -259,10 +282,17 @@ def test_pools_weigh_by_cells_and_keep_chemistries_apart(tmp_path):
         ),  # a cell line: its "PVL" and "normal epithelium" are tumour
     ]
     malignancy.run_cnv_reference([p for p, _ in pairs], [r for _, r in pairs], tmp_path / "out.parquet")
-    table = io.read_table(tmp_path / "out.parquet").set_index(["pool", "gene"])
-    assert table.loc[("chemistry:v3", "G1"), "mean_lognorm"] == pytest.approx((30 * 1 + 10 * 2) / 40)
-    assert table.loc[("chemistry:v3", "G1"), "n_samples"] == 2 and table.loc[("chemistry:v3", "G2"), "n_cells"] == 10
-    assert table.loc[("chemistry:unknown", "G1"), "mean_lognorm"] == 3
-    assert table.loc[("normal_epithelium", "G1"), "mean_lognorm"] == 0.5  # never the tumour's epithelium
-    malignancy.run_cnv_reference([pairs[3][0]], [pairs[3][1]], tmp_path / "none.parquet")
+    symbols = np.array(["G2", "G1", "G3"], dtype=object)
+    pools = cnv_reference.read_pools(tmp_path / "out.parquet", symbols)
+    # G1: 30 cells of a, 10 of b and 20 of b's other sample; G2: of b alone
+    np.testing.assert_allclose(pools["chemistry:v3"].mean, [1.0, (30 * 1 + 10 * 2 + 20 * 5) / 60, np.nan])
+    assert pools["chemistry:v3"].n_cells == 60
+    np.testing.assert_allclose(pools["chemistry:unknown"].mean, [np.nan, 3.0, np.nan])
+    np.testing.assert_allclose(pools["normal_epithelium"].mean, [np.nan, 0.5, np.nan])  # never the tumour's epithelium
+    assert io.read_status(tmp_path / "out.parquet").summary["chemistry:v3"] == 60
+    # a patient is never measured against a mean that holds its own cells, of whichever sample
+    without = cnv_reference.read_pools(tmp_path / "out.parquet", symbols, leave_out="B")
+    np.testing.assert_allclose(without["chemistry:v3"].mean, [np.nan, 1.0, np.nan])
+    assert without["chemistry:v3"].n_cells == 30 and "normal_epithelium" not in without
+    malignancy.run_cnv_reference([pairs[4][0]], [pairs[4][1]], tmp_path / "none.parquet")
     assert io.read_status(tmp_path / "none.parquet").status == "no_reference_cells"

@@ -49,12 +49,16 @@ def choose_reference(
 ) -> Reference:
     """First rung of the ladder that holds.
 
+    The last rung, another chemistry, needs normal epithelium beside it: against stroma of another chemistry alone, what
+    is lineage, what is chemistry and what is copy number cannot be told apart.  Both have half of the mean, whatever
+    their cells; a gene that one of them lacks has none.
+
     Parameters
     ----------
     types
         (cells,) major type of every kept cell of the sample.
     pools
-        Pools of the cohort by name, ``chemistry:<name>`` and ``normal_epithelium``, in the sample's gene order.
+        Pools of the other patients by name, ``chemistry:<name>`` and ``normal_epithelium``, in the sample's gene order.
     chemistry
         Chemistry of the sample; None is the group ``unknown``.
 
@@ -75,15 +79,17 @@ def choose_reference(
     others = [p for k, p in pools.items() if k not in (name, NORMAL_POOL)]
     normal = pools.get(NORMAL_POOL)
     reason = f"{n} reference cells (endothelial, PVL, T/NK, B) in the sample, {few} needed"
+    n_others, n_normal = sum(p.n_cells for p in others), normal.n_cells if normal is not None else 0
     if same is not None and same.n_cells >= options.min_reference_cells:
         rung, mean = "pooled_same_chemistry", same.mean
-    elif sum(p.n_cells for p in others) >= options.min_reference_cells:
-        rung, mean = "reference_other_chemistry", _pooled(others)
-    elif normal is not None and normal.n_cells >= options.min_reference_cells:
-        rung, mean = "reference_other_chemistry", normal.mean
+    elif normal is not None and n_others >= options.min_reference_cells and n_normal >= few:
+        rung, mean = "reference_other_chemistry", (_pooled(others) + normal.mean) / 2
     else:
         raise NotAssessable(
-            "insufficient_reference_cells", f"{reason}, and no pool of {options.min_reference_cells} cells"
+            "insufficient_reference_cells",
+            f"{reason}; other patients give {same.n_cells if same is not None else 0} of the same chemistry "
+            f"({options.min_reference_cells} needed), or {n_others} of others with {n_normal} normal epithelial cells "
+            f"({options.min_reference_cells} and {few} needed)",
         )
     null = own | ~np.isin(types, NOT_NULL)
     if int(null.sum()) < options.min_null_cells:
@@ -122,20 +128,37 @@ def reference_mean(x: sparse.csr_matrix, types: NDArray[np.object_], cells: Bool
     return np.asarray(np.mean(rows, axis=0))
 
 
-def read_pools(path: str | Path, symbols: NDArray[np.object_]) -> dict[str, Pool]:
-    """Pools of ``cohort/cnv_reference.parquet`` in the gene order of a sample."""
-    table = io.read_table(path)
+def read_pools(path: str | Path, symbols: NDArray[np.object_], leave_out: str | None = None) -> dict[str, Pool]:
+    """Pools of ``cohort/cnv_reference.parquet`` in the gene order of a sample.
+
+    Parameters
+    ----------
+    leave_out
+        Patient whose cells are left out: they are what is to be judged, and a mean that holds them resembles them.
+    """
+    import pyarrow.parquet as pq
+
+    names = ["pool", "patient", "gene"]
+    # as codes: cells of many patients and genes would otherwise be as many strings
+    table = pq.read_table(path, columns=[*names, "n_cells", "mean_lognorm"], read_dictionary=names).to_pandas()
+    table = table[table["patient"] != leave_out]
+    n = table["n_cells"].astype(float)
+    sums = table[["pool", "gene"]].assign(n_cells=n, weighted=n * table["mean_lognorm"])
+    sums = sums.groupby(["pool", "gene"], observed=True).sum().reset_index()
     return {
         str(name): Pool(
-            part.set_index("gene")["mean_lognorm"].reindex(symbols).to_numpy(dtype=np.float64),
+            (part["weighted"] / part["n_cells"])
+            .set_axis(part["gene"].astype(str))
+            .reindex(symbols)
+            .to_numpy(np.float64),
             int(part["n_cells"].max()),
         )
-        for name, part in table.groupby("pool")
+        for name, part in sums.groupby("pool", observed=True)
     }
 
 
 def run_cnv_reference(profiles: list[Path], records: list[Path], out: str | Path) -> None:
-    """Pool reference and normal epithelial expression over samples, per chemistry.
+    """Pool reference and normal epithelial expression over the samples of each patient, per chemistry.
 
     Parameters
     ----------
@@ -160,11 +183,13 @@ def run_cnv_reference(profiles: list[Path], records: list[Path], out: str | Path
             if len(rows):
                 rows = rows.assign(weighted=rows["n_cells"].astype(float) * rows["mean_lognorm"].astype(float))
                 sums = rows.groupby("gene", sort=False)[["n_cells", "weighted"]].sum().reset_index()
-                parts.append(sums.assign(pool=pool, n_samples=1))
+                parts.append(sums.assign(pool=pool, patient=patients.patient_of(record), n_samples=1))
     with io.stage_output(out, "cnv_reference", stage="cnv_reference") as result:
         if not parts:
             raise NotAssessable("no_reference_cells", "no sample has reference cells or normal epithelium to pool")
-        pooled = pd.concat(parts).groupby(["pool", "gene"])[["n_cells", "weighted", "n_samples"]].sum().reset_index()
+        pooled = pd.concat(parts).groupby(["pool", "patient", "gene"])[["n_cells", "weighted", "n_samples"]].sum()
+        pooled = pooled.reset_index()
         pooled["mean_lognorm"] = pooled["weighted"] / pooled["n_cells"]
         result.table = pooled.drop(columns="weighted")
-        result.summary = {str(k): int(v) for k, v in pooled.groupby("pool")["n_cells"].max().items()}
+        cells = pooled.groupby(["pool", "patient"])["n_cells"].max()
+        result.summary = {str(k): int(v) for k, v in cells.groupby("pool").sum().items()}

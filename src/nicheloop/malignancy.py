@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import cnv, genes, io
+from nicheloop import cnv, genes, io, patients
 from nicheloop.cnv_call import Calls, assess
 from nicheloop.cnv_reference import (
     NEVER_ASSUMED,
@@ -169,7 +169,7 @@ def run_malignancy(
                     "too_few_epithelial_cells",
                     f"{n_epithelial} epithelial cells, {options.min_epithelial_cells} needed",
                 )
-            pools = read_pools(reference, data.genes)
+            pools = read_pools(reference, data.genes, leave_out=patients.patient_of(data.record))
             rung = choose_reference(types, pools, data.record["chemistry"], options)
             result.summary["rung"] = rung.rung
             x, values = log_values(data.matrix(cells=cell_ids), bool(data.record["is_counts"]))

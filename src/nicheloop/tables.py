@@ -442,8 +442,9 @@ declare(
     Column("cell_type_input", "str", "annotation found in the input", na="none in the input"),
 )  # fmt: skip
 declare(
-    "cnv_reference", "cohort/cnv_reference.parquet", "pooled reference expression per chemistry", ["pool", "gene"],
+    "cnv_reference", "cohort/cnv_reference.parquet", "pooled reference expression per chemistry and patient", ["pool", "patient", "gene"],
     Column("pool", "str", "chemistry:<name> (endothelial, PVL, T, B) or normal_epithelium"),
+    PATIENT,
     GENE,
     Column("n_cells", "int", "cells pooled", "cells", low=1),
     Column("n_samples", "int", "samples pooled", "samples", low=1),
