@@ -144,6 +144,23 @@ def test_minor_types_only_within_their_major_type():
     assert not wrong
 
 
+def test_negative_markers_count_against_types_and_minor_types():
+    """Every declared negative marker that a cell makes takes from the evidence of the type, and of nothing else."""
+    base = cells(["myeloid"] * 4 + ["t_nk"] * 4, soup=0.0)
+    before = evidence(base)
+    without = evidence(base, OPTIONS.model_copy(update={"negative_weight": 0.0}))
+    for level, known in (("major", MAJOR), ("minor", MINOR)):
+        positive = {g for m in known.values() for g in m.positive}
+        for t, m in known.items():
+            only = [g for g in m.negative if g not in positive]
+            for gene in only[:1]:
+                more = base.copy()
+                more[:, INDEX[gene]] += 40
+                assert (evidence(more)[f"llr_{level}_{t}"] < before[f"llr_{level}_{t}"]).all(), (t, gene)
+    assert (before["llr_minor_nk"][4:] < without["llr_minor_nk"][4:]).all()  # CD3D of T cells
+    assert (before["llr_minor_macrophage"] == without["llr_minor_macrophage"])[:4].mean() > 0.5  # makes no FCN1
+
+
 def test_minor_needs_enough_cells_and_support():
     few = annotate.annotate(evidence(cells(["myeloid/macrophage"] * 5)), alone(5), OPTIONS)
     assert (few["cell_type_minor"] == "myeloid").all()

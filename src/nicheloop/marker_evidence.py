@@ -82,7 +82,7 @@ def panel(available: Sequence[str]) -> dict[str, Any]:
     dict
         ``genes``: (markers,) present in `available`; ``major``, ``minor``: names; (markers, major) bool: ``own``,
         ``shared`` (made by some cells of the type), ``negative``, ``counted`` (own or of a minor type; of platelets
-        and erythrocytes only those no other type makes); ``minor_positive``: (markers, minor) bool.
+        and erythrocytes only those no other type makes); ``minor_positive``, ``minor_negative``: (markers, minor) bool.
     """
     major, minor, use = identity.markers("major"), identity.markers("minor"), identity.marker_use()
     sets = {("major", t): m for t, m in major.items()} | {("minor", t): m for t, m in minor.items()}
@@ -96,12 +96,13 @@ def panel(available: Sequence[str]) -> dict[str, Any]:
     types, minors = list(major), list(minor)
     shape = (len(names), len(types))
     own, shared, negative = (np.zeros(shape, dtype=bool) for _ in range(3))
-    minor_positive = np.zeros((len(names), len(minors)), dtype=bool)
+    minor_positive, minor_negative = (np.zeros((len(names), len(minors)), dtype=bool) for _ in range(2))
     for j, t in enumerate(types):
         own[rows(major[t].positive), j] = True
         negative[rows(major[t].negative), j] = True
     for j, t in enumerate(minors):
         minor_positive[rows(minor[t].positive), j] = True
+        minor_negative[rows(minor[t].negative), j] = True
         parent = minor[t].parent
         if parent in types and t in use.called:
             shared[rows(minor[t].positive), types.index(parent)] = True
@@ -117,7 +118,7 @@ def panel(available: Sequence[str]) -> dict[str, Any]:
     shared &= ~own
     return {
         "genes": names, "major": types, "minor": minors, "own": own, "shared": shared, "negative": negative,
-        "counted": counted, "minor_positive": minor_positive,
+        "counted": counted, "minor_positive": minor_positive, "minor_negative": minor_negative,
     }  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def cell_evidence(counts: csr_matrix, genes: Sequence[str], options: config.Anno
     marked.data *= np.repeat(scale, np.diff(marked.indptr))
     pool = np.asarray(marked.sum(axis=0), dtype=np.float64).ravel() / max(size.sum(), 1e-12)
     own, shared, negative = (design[k].astype(np.float64) for k in ("own", "shared", "negative"))
-    minor = design["minor_positive"].astype(np.float64)
+    minor, not_minor = (design[k].astype(np.float64) for k in ("minor_positive", "minor_negative"))
     n, n_major, n_minor = counts.shape[0], len(design["major"]), len(design["minor"])
     llr_major, seen_major = np.zeros((n, n_major)), np.zeros((n, n_major))
     llr_minor, seen_minor = np.zeros((n, n_minor)), np.zeros((n, n_minor))
@@ -162,7 +163,7 @@ def cell_evidence(counts: csr_matrix, genes: Sequence[str], options: config.Anno
         )  # fmt: skip
         strong, weak = weigh(llr, options.marker_probability, limit), weigh(llr, options.shared_probability, limit)
         llr_major[here] = strong @ own + weak @ shared - options.negative_weight * np.maximum(strong, 0.0) @ negative
-        llr_minor[here] = strong @ minor
+        llr_minor[here] = strong @ minor - options.negative_weight * np.maximum(strong, 0.0) @ not_minor
         seen_major[here] = (x > 0) @ design["counted"].astype(np.float64)
         seen_minor[here] = (x > 0) @ minor
     llr_major[:, ~(design["own"] | design["shared"]).any(axis=0)] = np.nan
