@@ -156,6 +156,39 @@ def test_the_stored_page_is_the_page_of_the_stored_figures():
     if not path.exists():
         pytest.skip("no validation has been stored")
     assert (harness.ROOT / harness.PAGE).read_text() == harness.page(harness.read_results(path))
+    for name in harness.FILLED:
+        text = (harness.ROOT / name).read_text()
+        assert harness.BLOCK.search(text) and harness.fill(text, harness.read_results(path)) == text
+
+
+def test_blocks_of_other_pages_are_filled_and_nothing_else(tmp_path: Path):
+    stored = {
+        "sections": {
+            "cells": {
+                "claims": [
+                    {"text": "malignant cells found", "measured": "9 of 10", "target": ">= 9", "holds": True},
+                    {"text": "types", "measured": "1", "target": "none", "holds": None},
+                ],
+                "tables": [
+                    {"caption": "Made of cells", "columns": ["a"], "rows": [[1]]},
+                    {"caption": "Other", "columns": ["b"], "rows": [[2]]},
+                ],
+            }
+        }
+    }
+    text = (
+        "before\n<!-- validation: claims cells: malignan -->\noutdated\n<!-- end -->\nbetween\n"
+        "<!-- validation: table cells: Made of -->\n<!-- end -->\n<!-- validation: table csc: X -->\nkept\n<!-- end -->\nafter"
+    )
+    filled = harness.fill(text, stored)
+    assert (
+        "| malignant cells found | 9 of 10 | >= 9 | yes |" in filled
+        and "types" not in filled
+        and "outdated" not in filled
+    )
+    assert "**Made of cells**\n\n| a |\n|---:|\n| 1 |\n\n<!-- end -->" in filled and "Other" not in filled
+    assert "kept" in filled and filled.startswith("before\n") and filled.endswith("\nafter") and "between" in filled
+    assert harness.fill(filled, stored) == filled
 
 
 # -------------------------------------------------------------------------------------------------- measures

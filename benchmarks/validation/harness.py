@@ -13,6 +13,7 @@ import math
 import os
 import pkgutil
 import platform
+import re
 import shutil
 import sys
 import time
@@ -33,6 +34,12 @@ PAGE = Path("docs/validation.md")
 PLOTS = Path("docs/images/validation")
 WORK = Path("results-validation")
 ORDER = ("cells", "csc", "tam", "crosstalk")  # on the page; other sections follow by name
+FILLED = (Path("docs/malignancy.md"),)
+BLOCK = re.compile(
+    r"(?P<head><!-- validation: (?P<what>claims|table) (?P<section>\w+): (?P<word>[^>]+?) -->).*?<!-- end -->",
+    re.DOTALL,
+)
+HOLDS = {True: "yes", False: "**no**", None: "stated"}
 NO_REAL_DATA = "not run: no real data"
 PACKAGES = ("numpy", "scipy", "pandas", "anndata", "scanpy", "scikit-learn", "leidenalg", "infercnvpy")
 
@@ -257,11 +264,42 @@ def page(stored: Mapping[str, Any]) -> str:
     return environment.get_template("page.md.j2").render(sections=entries, images=images)
 
 
+def fill(text: str, stored: Mapping[str, Any]) -> str:
+    """Put stored figures into a page of its own author, between ``<!-- validation: ... -->`` and ``<!-- end -->``.
+
+    ``claims cells: malignan`` are the claims of a section whose text holds the word, ``table cells: Tumours made`` the
+    tables whose caption begins so.  A section that has not been run changes nothing.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        what, name, word = found["what"], found["section"], found["word"]
+        section = stored["sections"].get(name)
+        if section is None:
+            return found[0]
+        if what == "claims":
+            rows = [
+                [c["text"], c["measured"], c["target"], HOLDS[c["holds"]]]
+                for c in section["claims"]
+                if word in c["text"]
+            ]
+            parts = [markdown({"columns": ["claim", "measured", "target", "holds"], "rows": rows})]
+        else:
+            found_tables = [t for t in section["tables"] if t["caption"].startswith(word)]
+            parts = [f"**{t['caption']}**\n\n{markdown(t)}" for t in found_tables]
+        return f"{found['head']}\n\n" + "\n\n".join(parts) + "\n\n<!-- end -->"
+
+    return BLOCK.sub(block, text)
+
+
 def write_page(root: Path) -> None:
-    """Write the page from the stored results below `root`."""
+    """Write the page from the stored results below `root`, and the blocks of other pages that show some of them."""
     from nicheloop import io
 
-    io.write_text(root / PAGE, page(read_results(root / RESULTS)))
+    stored = read_results(root / RESULTS)
+    io.write_text(root / PAGE, page(stored))
+    for path in (root / name for name in FILLED):
+        if path.exists():
+            io.write_text(path, fill(path.read_text(encoding="utf-8"), stored))
 
 
 def merge(result: Result, root: Path, *, seed: int, full: bool) -> None:

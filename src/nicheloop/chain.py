@@ -10,7 +10,7 @@ import numpy as np
 
 from nicheloop import ligand_receptor as lr
 from nicheloop import stability, stats
-from nicheloop.coupling import Coupling, coupling_swap, standard, stratum
+from nicheloop.coupling import Coupling, coupling_swap, from_rna, standard, stratum
 from nicheloop.detection import Detection
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def summarise_chain(
         value[p] = dict(zip(table["step"], table["level"].astype(float), strict=True)) if len(table) else {}
     response = np.array([value[p].get("response", np.nan) for p in patients], dtype=float)
     strata = [stratum(records[p]) for p in patients]
+    inferred = from_rna(records[p] for p in patients)
     names = np.array(strata, dtype=object)
     rows = []
     for link, parts in LINKS.items():
@@ -138,7 +139,8 @@ def summarise_chain(
             + f" with {STEPS[-1].gene} of {STEPS[-1].population}",
             "n_patients": len(patients), "n_assessable": n, "n_swapped": swap.n,
             "status": "not_assessable" if not n else "ok" if n >= options.min_patients else "too_few_patients",
-            "rho": rho, "rho_low": low, "rho_high": high, "coupling": swap.value, "p": swap.p, "strata": swap.strata,
+            "rho": rho, "rho_low": low, "rho_high": high, "coupling": swap.value, "p": swap.p,
+            "strata": swap.strata + inferred,
             "detectable_rho": stability.detectable_rho(n, options.alpha),
             "wording": chain_wording(len(patients), n, swap, options),
         })  # fmt: skip

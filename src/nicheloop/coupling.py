@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,3 +127,10 @@ def stratum(record: dict[str, Any]) -> str:
         if not record.get(column):
             return f"unknown_{column}"
     return f"{record['subtype']} in {record['dataset']}"
+
+
+def from_rna(records: Iterable[dict[str, Any]]) -> str:
+    """How many patients stand in their stratum by a subtype inferred from RNA, in words; empty for none."""
+    sources = [r.get("subtype_source") for r in records]
+    n = sources.count("inferred")
+    return f". subtype inferred from RNA: {n} of {len(sources)} patients" if n else ""

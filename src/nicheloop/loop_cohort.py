@@ -11,7 +11,7 @@ import numpy as np
 
 from nicheloop import axes, chain, io, patients, stability, stats
 from nicheloop.circularity import circularity
-from nicheloop.coupling import Coupling, coupling_swap, stratum
+from nicheloop.coupling import Coupling, coupling_swap, from_rna, stratum
 from nicheloop.errors import NotAssessable
 from nicheloop.loop import AUTOCRINE, READOUTS, unanswered
 
@@ -146,8 +146,7 @@ def summarise_loop(
     not_run = _by_axis(unanswered("not_run", "the sample gave no table"))
     tables = {p: missing | (_by_axis(loops[p]) if len(loops[p]) else not_run) for p in names}
     strata = [stratum(records[p]) for p in names]
-    n_inferred = sum(records[p].get("subtype_source") == "inferred" for p in names)
-    from_rna = f". subtype inferred from RNA: {n_inferred} of {len(names)} patients" if n_inferred else ""
+    inferred = from_rna(records[p] for p in names)
     per_patient, cohort = [], []
     claims: dict[str, list[tuple[int, int, int, dict[str, float]]]] = {label: [] for label in RESPONSES}
     for axis in READOUTS:
@@ -179,7 +178,7 @@ def summarise_loop(
         }  # fmt: skip
         line: dict[str, Any] = {
             "axis": axis, "n_patients": len(names), "n_asked": n_asked,
-            "strata": f"forward: {swap['forward'].strata}. return: {swap['return'].strata}{from_rna}",
+            "strata": f"forward: {swap['forward'].strata}. return: {swap['return'].strata}{inferred}",
         }  # fmt: skip
         for name, one in swap.items():
             line |= {
