@@ -297,3 +297,24 @@ def test_cell_lines_of_known_receptors(real_data: Path) -> None:
     assert not (table.loc[sorted(TN_LINES), "her2"] == "positive").any()
     assert set(table.index[table["basal"] == "positive"]) >= {"MCF12A", "HCC1187", "HCC70", "MX1"}
     assert set(table.index[table["basal"] == "positive"]) <= BASAL_LINES | {"JIMT1", "DU4475"}
+
+
+def test_real_tumour_of_known_receptor(real_data: Path) -> None:
+    """An ER-positive tumour of 687 barcodes; no part in the choice of the cuts.  Epithelium stands for malignant cells."""
+    import h5py
+    from scipy import sparse
+
+    file = real_data / "tumours" / "tenx_idc" / "Breast_Cancer_3p_LT_filtered_feature_bc_matrix.h5"
+    with h5py.File(file) as handle:
+        m = handle["matrix"]
+        x = sparse.csc_matrix((m["data"][:], m["indices"][:], m["indptr"][:]), shape=m["shape"][:]).T.tocsr()
+        symbols = m["features"]["name"].asstr()[:]
+    column = {g: i for i, g in enumerate(symbols)}
+    total = np.asarray(x.sum(axis=1), dtype=float).ravel()
+    mito = np.asarray(x[:, [i for g, i in column.items() if g.startswith("MT-")]].sum(axis=1)).ravel() / total
+    umi = {f"umi_{g}": np.asarray(x[:, [column[g]]].todense()).ravel().astype(float) for g in rs.GENES}
+    epithelial = np.asarray(x[:, [column["EPCAM"]]].todense()).ravel() > 0
+    table = pd.DataFrame({"compartment": np.where(epithelial, "malignant", "unresolved"), "n_counts": total, **umi})
+    row = row_of(table[mito < 0.2])
+    assert (row["er"], row["pr"], row["her2"], row["basal"]) == ("positive", "positive", "negative", "negative")
+    assert row["subtype_inferred"] == "HR+" and row["ambient_source"] == "none"
