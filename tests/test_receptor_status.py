@@ -169,7 +169,9 @@ def write(folder: Path, sample: str, table: pd.DataFrame, **record: object) -> d
     paths = {n: folder / f for n, f in (("scores", "scores.parquet"), ("malignancy", "malignancy.parquet"),
                                         ("ambient", "ambient.parquet"), ("records", "ingest.json"))}  # fmt: skip
     ids = [f"{sample}:c{i}" for i in range(len(table))]
-    io.write_table(table.assign(cell_id=ids), paths["scores"], "scores", io.Status("score", sample))
+    io.write_table(
+        table.assign(cell_id=ids, foreign_share=np.nan), paths["scores"], "scores", io.Status("score", sample)
+    )
     io.write_table(tables.empty("malignancy"), paths["malignancy"], "malignancy", io.Status("malignancy", sample))
     ambient = pd.DataFrame({"gene": rs.GENES, "ambient_fraction": 1e-6, "contamination_rate": 0.05, "pool": "cells"})
     io.write_table(ambient, paths["ambient"], "ambient", io.Status("ambient", sample))

@@ -146,7 +146,7 @@ def run_csc_cohort(
                 loci += [{"patient": who["patient"], "sample": sample, **f} for f in found]
             rates = read_ambient(ambient[i], ("IL6", *csc_isoforms.ROLES))
             found = csc_isoforms.isoform_rows(cells, rates, is_counts=bool(record["is_counts"]), options=options)
-            isoforms += [{**{k: who[k] for k in about[:4]}, **f} for f in found]
+            isoforms += [{**{k: who[k] for k in about[:5]}, **f} for f in found]
             strata.append(
                 {
                     **who,

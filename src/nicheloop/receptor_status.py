@@ -13,6 +13,7 @@ import numpy as np
 from nicheloop import io, patients
 from nicheloop.csc_rates import read_ambient
 from nicheloop.her2_pten import her2_status
+from nicheloop.score import MIXED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,6 @@ MARKERS: dict[str, tuple[str, ...]] = {
     "basal": ("KRT5", "KRT14", "KRT17"),
 }
 GENES = tuple(g for genes in MARKERS.values() for g in genes)
-CALLS = ("positive", "negative", "undetermined", "not_measured")
-SUBTYPES = ("HR+", "HER2+", "TNBC", "undetermined")
 SOURCES = ("sheet", "inferred", "none")
 AGREEMENT = ("agrees", "differs", "not_compared")
 # Words of sheets, lower case without spaces, beside those that name a receptor's sign; the last are beginnings.
@@ -38,7 +37,8 @@ HER2_WORDS = ("her2", "her2-enriched", "her2enriched", "her2e")
 TN_WORDS = ("tnbc", "tn", "triple-", "basal", "basal-like", "basallike", "er-/pr-/her2-", "hr-/her2-", "er-/her2-")
 HR_WORDS = ("er+", "hr+", "pr+", "luma", "lumb", "luminal")
 PER = 1e6  # rates are counts per million
-NOT_OTHERS = ("malignant", "epithelial", "caf", "unresolved")  # no measure of ambient RNA: CAFs make ESR1 themselves
+# No measure of ambient RNA: CAFs make ESR1 themselves, mixed cells hold the tumour's.
+NOT_OTHERS = ("malignant", MIXED, "epithelial", "caf", "unresolved")
 NORMAL_95 = 1.96
 
 

@@ -667,7 +667,7 @@ declare(
     ["sample", "isoform"],
     PATIENT, SAMPLE,
     Column("primary_sample", "bool", "the sample that speaks for the patient"),
-    Column("subtype", "str", "subtype of the sheet", na="unknown"),
+    SUBTYPE, SUBTYPE_SOURCE,
     Column("isoform", "str", "gene"),
     Column("role", "str", "primary (ALDH1A3), secondary (ALDH1A1) or exploratory"),
     Column("status", "str", "beyond_ambient, ambient_not_exceeded, ambient_not_estimated, not_detected, or why nothing is said"),
