@@ -98,7 +98,7 @@ def test_forest_of_patients_says_why_one_is_missing() -> None:
     figure = figures_patients.axis_forest([(pair, table)], report_text.short_words, 0.05)
     said = texts(figure)
     assert (
-        "IL6 classic: icaf to malignant" in said
+        "IL6 classic: iCAF to malignant" in said
         and said.count("NA: too few cells") == 2
         and "NA: fewer than two" in said
     )

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+NAMES = {
+    "t_nk": "T/NK", "b_cell": "B cell", "caf": "CAF", "pvl": "PVL", "icaf": "iCAF", "mycaf": "myCAF", "apcaf": "apCAF",
+    "epithelial_malignant": "epithelial, malignant", "epithelial_normal": "epithelial, normal",
+    "epithelial_unassigned": "epithelial, unassigned", "csc_high": "CSC-high",
+}  # fmt: skip
 TYPE_COLOURS = {
     "epithelial": "#CC6677",
     "epithelial_malignant": "#882255",
@@ -175,6 +180,11 @@ def records(table: pd.DataFrame) -> Iterable[Any]:
 def short(text: str, length: int) -> str:
     """A label cut to `length` characters, with an ellipsis where something was cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def type_words(name: str) -> str:
+    """Name of a cell type or population as a reader writes it: ``t_nk`` is T/NK."""
+    return NAMES.get(name, name.replace("_", " "))
 
 
 def percent(value: float) -> str:

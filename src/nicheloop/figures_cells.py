@@ -20,6 +20,7 @@ from nicheloop.figures import (
     rows_height,
     short,
     styled,
+    type_words,
 )
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def qc_waterfall(steps: pd.DataFrame) -> Figure:
         ax.barh(i, dropped, left=left, color=colour, height=0.7)
         ax.plot([left + dropped] * 2, [i - 0.65, i + 0.35], color=INK, lw=0.6)
         ax.text(left + dropped, i, f" -{dropped:,}" if dropped else " none", va="center", fontsize=7.5)
+    ax.xaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
     last = int(steps["left"].iloc[-1])
     ax.barh(len(steps), last, color=QC_COLOURS["pass"], height=0.7)
     ax.plot([last] * 2, [len(steps) - 0.65, len(steps) + 0.35], color=INK, lw=0.6)
@@ -204,7 +206,7 @@ def maps(cells: pd.DataFrame, order: Sequence[str]) -> Figure:
                 ls="",
                 ms=5,
                 color=palette[n],
-                label=short(n if column == "sample" else n.replace("_", " "), 15),
+                label=short(n if column == "sample" else type_words(n), 15),
             )
             for n in names[:12]
         ]
@@ -241,7 +243,7 @@ def composition(table: pd.DataFrame, order: Sequence[str], labels: Mapping[str, 
                 values,
                 left=left,
                 color=colour,
-                label=name.replace("_", " "),
+                label=type_words(name),
                 edgecolor="white",
                 lw=0.4,
             )
@@ -294,7 +296,7 @@ def marker_dots(profiles: pd.DataFrame, markers: Mapping[str, Sequence[str]], pe
     )
     ax.set_xticks(range(len(genes)), genes, rotation=90, fontsize=7)
     ax.set_xlim(-0.8, max(len(genes), 1) - 0.2)
-    label_rows(ax, [t.replace("_", " ") for t in present])
+    label_rows(ax, [type_words(t) for t in present])
     ax.set_ylim(len(present) - 0.4, -1.15)
     edge = 0
     for name, n in groups:

@@ -20,6 +20,7 @@ from nicheloop.figures import (
     rows_height,
     short,
     styled,
+    type_words,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def controls(table: pd.DataFrame) -> Figure:
         colour = TYPE_COLOURS.get(name, ACCENT)
         ax.barh(i, float(np.median(values)), color=colour, alpha=0.35, height=0.6)
         ax.plot(values, np.full(len(values), i), "o", ms=4, color=colour, mec=INK, mew=0.3, clip_on=False)
-    label_rows(ax, [n.replace("_", " ") for n in names])
+    label_rows(ax, [type_words(n) for n in names])
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
     ax.set_xlabel("cells that would be called CD44+/CD24-")
@@ -182,11 +183,11 @@ def axis_dots(axes_table: pd.DataFrame, names: Sequence[str]) -> Figure:
                 used.add(status)
                 colour = {"color": "#8A8A8A"} if mark in "x_+" else {"facecolor": "none", "edgecolor": "#8A8A8A"}
                 ax.scatter(x[mine], y[mine], s=26, marker=mark, lw=0.8, **colour)
-        ax.set_yticks(range(len(senders[name])), [s.replace("_", " ") for s in senders[name]], fontsize=7)
+        ax.set_yticks(range(len(senders[name])), [type_words(s) for s in senders[name]], fontsize=7)
         wide = max(len(r) for r in receivers[name]) * len(receivers[name]) > 40
         ax.set_xticks(
             range(len(receivers[name])),
-            [r.replace("_", " ") for r in receivers[name]],
+            [type_words(r) for r in receivers[name]],
             fontsize=7,
             rotation=30 if wide else 0,
             ha="right" if wide else "center",

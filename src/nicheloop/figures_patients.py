@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nicheloop.figures import ACCENT, GREY, INK, label_rows, new_figure, records, rows_height, short, styled
+from nicheloop.figures import ACCENT, GREY, INK, label_rows, new_figure, records, rows_height, short, styled, type_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def axis_forest(panels: Sequence[tuple[pd.Series, pd.DataFrame]], words: Callabl
             ax.grid(axis="x", color="#EEEEEE", lw=0.6)
         row[1].axvline(0, color="#777777", lw=0.8)
         label_rows(row[0], [*table["label"], "mean"], 7)
-        who = f"{pair['sender']} to {pair['receiver']}".replace("_", " ")
+        who = f"{type_words(str(pair['sender']))} to {type_words(str(pair['receiver']))}"
         row[0].set_title(short(f"{str(pair['axis']).replace('_', ' ')}: {who}", 70), fontsize=8.5)
         row[0].axhline(len(table) - 0.5, color="#BBBBBB", lw=0.6)
         row[1].axhline(len(table) - 0.5, color="#BBBBBB", lw=0.6)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nicheloop import figures_cells, vocabulary
+from nicheloop.figures import type_words
 from nicheloop.report_data import Data, marker_genes
 from nicheloop.report_page import SAMPLES, Block, Page, columns, count, fraction, listed, many, note, number, text
 from nicheloop.report_text import CALIBRATION, CALIBRATION_CELLS, short_words
@@ -67,7 +68,7 @@ def annotation_chapter(d: Data, page: Page) -> list[Block]:
         cells=("cell_id", "size"), samples=("sample", "nunique"), confidence=("confidence", "median")
     )
     minor = minor.reset_index().sort_values(["cells", "cell_type_minor"], ascending=[False, True], kind="stable")
-    minor = minor.assign(**{c: [str(v).replace("_", " ") for v in minor[c]] for c in ("cell_type", "cell_type_minor")})
+    minor = minor.assign(**{c: [type_words(str(v)) for v in minor[c]] for c in ("cell_type", "cell_type_minor")})
     blocks.append(
         page.table(
             "minor_types",
@@ -192,7 +193,7 @@ def input_blocks(d: Data, types: pd.DataFrame, page: Page) -> list[Block]:
     if unread and len(read):
         words += f" Labels that were not understood: {listed(unread)}."
     cross = pd.crosstab(labels, given["cell_type"]).reset_index()
-    cross.insert(1, "read as", [known[v].replace("_", " ") for v in cross["cell_type_input"]])
+    cross.insert(1, "read as", [type_words(known[v]) for v in cross["cell_type_input"]])
     use = (
         "Only cells that did not take their type from the input are counted."
         if taken
@@ -205,7 +206,7 @@ def input_blocks(d: Data, types: pd.DataFrame, page: Page) -> list[Block]:
             {
                 "cell_type_input": ("annotation in the input", None),
                 "read as": ("read as", None),
-                **{c: (str(c).replace("_", " "), number) for c in cross.columns[2:]},
+                **{c: (type_words(str(c)), number) for c in cross.columns[2:]},
             },
             "How do the types compare with the annotation in the input?",
             f"n = {count(len(given), 'cell')} with an annotation; rows: input, columns: found here. {words} {use}",

@@ -49,7 +49,10 @@ def between(low: float, high: float) -> str:
 
 def pair_words(rows: pd.DataFrame) -> list[str]:
     """``icaf to malignant`` for every row."""
-    return [f"{a} to {b}".replace("_", " ") for a, b in zip(rows["sender"], rows["receiver"], strict=True)]
+    return [
+        f"{figures.type_words(str(a))} to {figures.type_words(str(b))}"
+        for a, b in zip(rows["sender"], rows["receiver"], strict=True)
+    ]
 
 
 def speaking(d: Data) -> list[str]:

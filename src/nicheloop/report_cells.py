@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nicheloop import figures_cells, figures_states, report_map
+from nicheloop.figures import type_words
 from nicheloop.report_data import Data, find_figure, thresholds, words_of
 from nicheloop.report_help import help_for
 from nicheloop.report_page import SAMPLES, Block, Page, columns, count, fraction, heading, many, note, number, text
@@ -296,7 +297,7 @@ def composition_chapter(d: Data, page: Page) -> list[Block]:
     order = d.samples[:SAMPLES]
     n = int(table["n_cells"].sum())
     sizes = table.groupby("cell_type")["n_cells"].sum().sort_values(ascending=False, kind="stable")
-    largest = f"{str(sizes.index[0]).replace('_', ' ')} ({fraction(sizes.iloc[0] / max(n, 1))})"
+    largest = f"{type_words(str(sizes.index[0]))} ({fraction(sizes.iloc[0] / max(n, 1))})"
     return [
         page.figure(
             "composition",
@@ -310,7 +311,9 @@ def composition_chapter(d: Data, page: Page) -> list[Block]:
         ),
         page.table(
             "composition_top",
-            table.sort_values(["n_cells", "sample"], ascending=[False, True], kind="stable"),
+            table.sort_values(["n_cells", "sample"], ascending=[False, True], kind="stable").assign(
+                cell_type=lambda t: [type_words(str(v)) for v in t["cell_type"]]
+            ),
             columns("sample | cell_type: type | n_cells # cells | fraction % share"),
             "The largest groups.",
             path="cohort/composition.tsv",

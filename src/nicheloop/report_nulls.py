@@ -14,6 +14,7 @@ from nicheloop.report_text import short_words
 if TYPE_CHECKING:
     pass
 
+SCORE_WORDS = {"m_csc": "CD44+/CD24- probability", "aldh1a3": "ALDH1A3-high probability"}
 STATE_WORDS = {"m_csc": "CD44+/CD24- cells", "aldh1a3": "ALDH1A3-high cells"}
 MOST_PANELS = 32
 ADJUSTMENTS = {
@@ -206,16 +207,15 @@ def locus_blocks(d: Data, page: Page) -> list[Block]:
     if len(table):
         blocks.append(
             text(
-                f"{count(len(changed), 'look')} of {len(table):,} at a locus of a clone show a gain or loss. A clone "
-                "that "
-                "gained the gene may look 'high' without any change of state."
+                f"Of {len(table):,} looks at a marker's locus in a clone {len(changed):,} show a gain or loss. A clone "
+                "that gained the gene may look 'high' without any change of state."
             )
         )
     if len(tests):
         blocks.append(
             page.table(
                 "csc_locus_tests",
-                tests,
+                tests.assign(score=[SCORE_WORDS.get(str(s), str(s)) for s in tests["score"]]),
                 columns(
                     "score | gene | n_patients # tumours | rho # rank correlation | p # | n_within # tumours with "
                     "clones "
@@ -230,9 +230,9 @@ def locus_blocks(d: Data, page: Page) -> list[Block]:
         blocks.append(
             page.table(
                 "csc_loci",
-                table.assign(_c=~table["seen"].isin(("gain", "loss"))).sort_values(
-                    ["_c", "score", "sample", "clone"], kind="stable"
-                )[list(table.columns)],
+                table.assign(_c=~table["seen"].isin(("gain", "loss")))
+                .sort_values(["_c", "score", "sample", "clone"], kind="stable")[list(table.columns)]
+                .assign(score=lambda t: [SCORE_WORDS.get(str(s), str(s)) for s in t["score"]]),
                 columns(
                     "sample | score | gene | clone | locus | n_cells # cells | seen = copy number | log2 # log2 | "
                     "mean # "

@@ -87,7 +87,7 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
             "csc_patients",
             table,
             columns(
-                "sample | subtype | n_malignant # cells | n_foreign # with RNA of another type, left out | "
+                "sample | subtype | n_malignant # cells | n_foreign # doublets left out | "
                 "median_umi # median UMI | informative_fraction % CD24 "
                 "informative | m_csc_fraction % CD44+/CD24- | m_csc_low % low | m_csc_high % high | m_csc_wording: "
                 "may be said | odds_ratio # odds ratio | emt_z_csc # EMT z | cycling_z_csc # G2M z | status ="
@@ -111,7 +111,8 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
             median=("fraction_called", "median"),
             highest=("fraction_called", "max"),
         )
-        wide = wide.reset_index().sort_values(["median", "cell_type"], ascending=[False, True], kind="stable")
+        wide = wide.reset_index().assign(cell_type=lambda t: [figures.type_words(str(v)) for v in t["cell_type"]])
+        wide = wide.sort_values(["median", "cell_type"], ascending=[False, True], kind="stable")
         blocks.append(
             page.figure(
                 "csc_controls",
@@ -122,7 +123,7 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
                 "and perivascular cells express CD44 and no CD24 by nature: without the restriction to malignant "
                 "cells most 'stem cells' would be stroma.",
                 f"Share of cells of each type that the CD44/CD24 caller would take; most in "
-                f"{str(wide['cell_type'].iloc[0]).replace('_', ' ')} (median {fraction(wide['median'].iloc[0])}).",
+                f"{wide['cell_type'].iloc[0]} (median {fraction(wide['median'].iloc[0])}).",
                 pooled[["sample", "cell_type", "n_cells", "fraction_called"]],
             )
         )
