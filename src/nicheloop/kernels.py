@@ -86,23 +86,22 @@ def add_up(values: Any, cells: Any, start: Any, stop: Any, labels: Any, mark: An
                 total[np.uint64(row[lane]) * lanes + np.uint64(lane)] += value
 
 
-def arrange(labels: Any, chunk: int, skip: int, order: Any, starts: Any) -> None:
+def arrange(labels: Any, chunk: int, skip: int, place: Any, order: Any, starts: Any) -> None:
     """List the cells of every group, chunk by chunk and lane by lane, but not those of the group `skip`.
 
     labels (lanes, cells); order (chunks, lanes, room) positions within the chunk, each list filled up to a multiple of
-    8 with `chunk`, the row of zeros; starts (chunks, lanes, groups + 1).
+    8 with `chunk`, the row of zeros; starts (chunks, lanes, groups + 1); place (groups,) is scratch.
     """
     lanes, cells = labels.shape
-    groups = starts.shape[2] - 1
-    place = np.zeros(groups, dtype=np.int64)
+    groups = place.size
     for c in range(order.shape[0]):
         low = c * chunk
         high = min(cells, low + chunk)
         for lane in range(lanes):
-            row, out = labels[lane], order[c, lane]
-            place[:] = 0
+            for g in range(groups):
+                place[g] = 0
             for i in range(low, high):
-                place[row[i]] += 1
+                place[labels[lane, i]] += 1
             at = 0
             for g in range(groups):
                 n = 0 if g == skip else place[g]
@@ -110,91 +109,77 @@ def arrange(labels: Any, chunk: int, skip: int, order: Any, starts: Any) -> None
                 starts[c, lane, g] = at
                 end = at + (n + 7) // 8 * 8
                 for k in range(at + n, end):
-                    out[k] = chunk
+                    order[c, lane, k] = chunk
                 at = end
             starts[c, lane, groups] = at
             for i in range(low, high):
-                g = row[i]
+                g = labels[lane, i]
                 if g != skip:
-                    out[place[g]] = i - low
+                    order[c, lane, place[g]] = i - low
                     place[g] += 1
 
 
 def add_up_dense(
-    values: Any, cells: Any, start: Any, stop: Any, order: Any, starts: Any, chunk: int, skip: int, out: Any
+    values: Any, cells: Any, at: Any, stop: Any, order: Any, starts: Any, chunk: int, rows: Any, sums: Any, out: Any
 ) -> None:
     """`add_up` of genes that many cells have: 64 genes of a cell side by side, 8 cells of a group at once.
 
-    Cells of a gene must ascend; 8 values must fit 32 bits.  The group `skip`, best the largest, is what the others
-    leave of the total.  order, starts: see `arrange`.
+    Cells of a gene must ascend; 8 values must fit 32 bits.  The group that `arrange` skipped gets 0.  at (genes,) is
+    where each gene begins, and moves to its end; rows ((chunk + 1) x 64) uint32 and sums (lanes x groups x 64) uint64
+    are scratch.  Slices and allocations in here would take numba six times as long to compile.
     """
     width = 64
+    w = np.uint64(64)
     lanes, groups = order.shape[1], starts.shape[2] - 1
-    rows = np.zeros((chunk + 1) * width, dtype=np.uint32)
-    sums = np.zeros(lanes * groups * width, dtype=np.uint64)
-    part = np.empty(64, dtype=np.uint32)
-    total = np.zeros(width, dtype=np.uint64)
-    at = np.empty(width, dtype=np.int64)
-    for first in range(0, start.size, width):
-        n = min(width, start.size - first)
-        sums[:] = 0
-        total[:] = 0
-        at[:n] = start[first : first + n]
+    for first in range(0, at.size, width):
+        n = min(width, at.size - first)
+        for k in range(sums.size):
+            sums[k] = 0
         for c in range(order.shape[0]):
             low = c * chunk
-            rows[:] = 0
+            for k in range(rows.size):
+                rows[k] = 0
             for j in range(n):
-                k, end, whole = at[j], stop[first + j], np.uint64(0)
+                k, end = at[first + j], stop[first + j]
                 while k < end and cells[k] < low + chunk:
-                    value = np.uint32(values[k])
-                    rows[(cells[k] - low) * width + j] = value
-                    whole += np.uint64(value)
+                    rows[(cells[k] - low) * width + j] = values[k]
                     k += 1
-                at[j] = k
-                total[j] += whole
+                at[first + j] = k
             for lane in range(lanes):
-                o = order[c, lane]
                 for g in range(groups):
-                    base = (lane * groups + g) * width
+                    base = np.uint64((lane * groups + g) * width)
                     for i in range(starts[c, lane, g], starts[c, lane, g + 1], 8):
-                        i0, i1, i2 = np.int64(o[i]) * width, np.int64(o[i + 1]) * width, np.int64(o[i + 2]) * width
-                        i3, i4, i5 = np.int64(o[i + 3]) * width, np.int64(o[i + 4]) * width, np.int64(o[i + 5]) * width
-                        i6, i7 = np.int64(o[i + 6]) * width, np.int64(o[i + 7]) * width
-                        for j in range(64):  # a number, so that it becomes a few wide instructions
-                            part[j] = (
-                                (rows[np.uint64(i0 + j)] + rows[np.uint64(i1 + j)])
-                                + (rows[np.uint64(i2 + j)] + rows[np.uint64(i3 + j)])
-                            ) + (
-                                (rows[np.uint64(i4 + j)] + rows[np.uint64(i5 + j)])
-                                + (rows[np.uint64(i6 + j)] + rows[np.uint64(i7 + j)])
+                        i0, i1 = np.uint64(order[c, lane, i]) * w, np.uint64(order[c, lane, i + 1]) * w
+                        i2, i3 = np.uint64(order[c, lane, i + 2]) * w, np.uint64(order[c, lane, i + 3]) * w
+                        i4, i5 = np.uint64(order[c, lane, i + 4]) * w, np.uint64(order[c, lane, i + 5]) * w
+                        i6, i7 = np.uint64(order[c, lane, i + 6]) * w, np.uint64(order[c, lane, i + 7]) * w
+                        for lane64 in range(64):  # a number, so that it becomes a few wide instructions
+                            j64 = np.uint64(lane64)
+                            sums[base + j64] += np.uint64(
+                                ((rows[i0 + j64] + rows[i1 + j64]) + (rows[i2 + j64] + rows[i3 + j64]))
+                                + ((rows[i4 + j64] + rows[i5 + j64]) + (rows[i6 + j64] + rows[i7 + j64]))
                             )
-                        for j in range(64):
-                            sums[np.uint64(base + j)] += np.uint64(part[j])
         for j in range(n):
-            gene = out[first + j]
             for lane in range(lanes):
-                others = np.uint64(0)
                 for g in range(groups):
-                    if g != skip:
-                        value64 = sums[(lane * groups + g) * width + j]
-                        others += value64
-                        gene[g * lanes + lane] = np.int64(value64)
-                gene[skip * lanes + lane] = np.int64(total[j] - others)
+                    out[first + j, g * lanes + lane] = sums[(lane * groups + g) * width + j]
 
 
 def side(sums: Any, factor: Any, subunits: Any, out: Any) -> None:
     """Fill out (sides, groups, lanes) with the least mean of a side's genes: sums (genes, groups, lanes) x factor."""
     for s in range(out.shape[0]):
+        first = subunits[s, 0]
         for g in range(out.shape[1]):
-            to, f = out[s, g], factor[g]
-            row = sums[subunits[s, 0], g]
-            for lane in range(to.size):
-                to[lane] = row[lane] * f
+            f = factor[g]
+            for lane in range(out.shape[2]):
+                out[s, g, lane] = sums[first, g, lane] * f
             for u in range(1, subunits.shape[1]):
-                if subunits[s, u] != subunits[s, 0]:
-                    row = sums[subunits[s, u], g]
-                    for lane in range(to.size):
-                        to[lane] = min(to[lane], row[lane] * f)
+                gene = subunits[s, u]
+                if gene != first:
+                    for lane in range(out.shape[2]):
+                        value = sums[gene, g, lane] * f
+                        if value < out[s, g, lane]:
+                            out[s, g, lane] = value
 
 
 def count(ligand: Any, receptor: Any, rows: Any, observed: Any, lanes: int, multiply: bool, hits: Any) -> None:

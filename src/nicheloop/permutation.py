@@ -137,6 +137,10 @@ class Columns:
         """Genes."""
         return self.start.size
 
+    def totals(self) -> Ints:
+        """(genes,) sums over all cells, in units of 1 / scale."""
+        return np.array([self.values[a:b].sum(dtype=np.int64) for a, b in zip(self.start, self.stop, strict=True)])
+
     def take(self, genes: Ints) -> Columns:
         """The chosen genes, in the order given, without a copy of their values."""
         return Columns(self.values, self.cells, self.start[genes], self.stop[genes], self.scale, self.n_cells, self.top)
@@ -226,15 +230,19 @@ def sums(columns: Columns, labels: Labels, n_groups: int, *, positive: bool = Fa
 def _sums_dense(columns: Columns, labels: Labels, n_groups: int) -> Ints:
     """(genes, groups x 64) sums of genes that many cells have: the same integers as by `kernels.add_up`."""
     by_lane = np.ascontiguousarray(labels.T)
-    largest = int(np.bincount(by_lane[0], minlength=n_groups).argmax())
+    largest = int(np.bincount(by_lane[0], minlength=n_groups).argmax())  # what the others leave of the total
     chunks = -(-columns.n_cells // CHUNK)
     order = np.empty((chunks, LANES, CHUNK + 8 * n_groups), dtype=np.uint16)
     starts = np.empty((chunks, LANES, n_groups + 1), dtype=np.int32)
-    kernels.compiled(kernels.arrange)(by_lane, CHUNK, largest, order, starts)
-    out = np.zeros((columns.n_genes, n_groups * LANES), dtype=np.int64)
+    kernels.compiled(kernels.arrange)(by_lane, CHUNK, largest, np.empty(n_groups, dtype=np.int64), order, starts)
+    out = np.empty((columns.n_genes, n_groups * LANES), dtype=np.int64)
+    rows = np.empty((CHUNK + 1) * 64, dtype=np.uint32)
+    parts = np.empty(LANES * n_groups * 64, dtype=np.uint64)
     kernels.compiled(kernels.add_up_dense)(
-        columns.values, columns.cells, columns.start, columns.stop, order, starts, CHUNK, largest, out
+        columns.values, columns.cells, columns.start.copy(), columns.stop, order, starts, CHUNK, rows, parts, out
     )
+    wide = out.reshape(-1, n_groups, LANES)
+    wide[:, largest] = columns.totals()[:, None] - wide.sum(axis=1)  # the skipped group holds 0 so far
     return out
 
 
