@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import gc
 import importlib
 import json
 import logging
@@ -471,8 +472,15 @@ def _add_common(sub: argparse.ArgumentParser, *, seed: bool = False) -> None:
         sub.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
 
+def calm_collector() -> None:
+    """Let the garbage collector look less often: passes over modules that stay are a tenth of a short job's time."""
+    gc.set_threshold(50_000, 20, 20)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    if argv is None:  # a process of our own, not a caller's
+        calm_collector()
     words = list(sys.argv[1:] if argv is None else argv)
     top = parser()
     if words and not words[0].startswith("-") and words[0] not in (known := _commands(top)):

@@ -339,7 +339,8 @@ class Counts:
         with self._open() as handle:
             node = handle["X"]
             shape = tuple(int(n) for n in node.attrs["shape"])
-            x = csr_matrix((node["data"][:].astype(np.float32), node["indices"][:], node["indptr"][:]), shape=shape)
+            data = node["data"][:].astype(np.float32, copy=False)
+            x = csr_matrix((data, node["indices"][:], node["indptr"][:]), shape=shape)
         if cells is not None:
             x = x[positions(self.cell_ids, cells, "cell")]
         if genes is not None:
