@@ -110,13 +110,12 @@ def stratified_difference(
     shuffled = np.argsort(codes[order] + rng.random((n_permutations, len(y))), axis=1)
     null = values[shuffled][:, position].sum(axis=1) / weight.sum()
     sd = null.std(ddof=1)
-    boot = np.empty(n_bootstrap)
-    groups = [
-        np.flatnonzero((codes == s) & (label == side)) for s in range(k) for side in (True, False) if weight[s] > 0
-    ]
-    for b in range(n_bootstrap):
-        means = [y[g[rng.integers(0, len(g), len(g))]].mean() for g in groups]
-        boot[b] = (np.subtract(means[0::2], means[1::2]) * weight[weight > 0]).sum() / weight.sum()
+    boot = np.zeros(n_bootstrap)
+    for s in np.flatnonzero(weight > 0):
+        for side, sign in ((True, 1.0), (False, -1.0)):
+            mine = y[(codes == s) & (label == side)]
+            draws = rng.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), size=n_bootstrap)
+            boot += sign * weight[s] / weight.sum() * (draws @ mine) / len(mine)
     low, high = np.quantile(boot, [(1 - confidence) / 2, (1 + confidence) / 2])
     z = effect / sd if sd > 0 else 0.0
     return Contrast(
