@@ -276,6 +276,49 @@ def test_coupled_activity_of_patients_is_found_and_uncoupled_is_not():
     assert np.mean(np.array(none) <= 0.05) <= 0.25
 
 
+def return_sample(csf1: float, cxcl1: float):
+    """Malignant cells, macrophages, monocytes and neutrophils, each with its receptor; the rest are background genes."""
+    from nicheloop import populations
+    from test_crosstalk import sample_of
+
+    rng = np.random.default_rng(4)
+    symbols = ["CSF1", "CSF1R", "CXCL1", "CXCR2", *[f"B{i:03d}" for i in range(80)]]
+    types = {"malignant": 80, "macrophage": 40, "monocyte": 40, "neutrophil": 40}
+    kind = np.repeat(np.arange(4), list(types.values()))
+    mean = np.full((4, len(symbols)), 1.0)
+    mean[:, :4] = 0.0
+    mean[0, symbols.index("CSF1")], mean[0, symbols.index("CXCL1")] = csf1, cxcl1
+    mean[1:3, symbols.index("CSF1R")], mean[3, symbols.index("CXCR2")] = 3.0, 3.0
+    x = rng.poisson(mean[kind]).astype(float)
+    masks = {name: np.zeros(len(kind), dtype=bool) for name in populations.NAMES}
+    for i, name in enumerate(types):
+        masks[name] = kind == i
+    masks["myeloid"] = kind > 0
+    cells = pd.DataFrame({
+        "csc_state": np.where(kind == 0, "other", "not_assessable"), "clone": 1.0, "n_counts": x.sum(axis=1),
+    })  # fmt: skip
+    return sample_of(x, symbols, masks), cells, x, symbols
+
+
+@pytest.mark.parametrize("cxcl1", [0.0, 30.0])
+def test_return_factor_of_the_swap_is_a_ligand_of_monocytes_or_macrophages_only(cxcl1):
+    """The response is read in macrophages and monocytes: CXCL1, which calls neutrophils, must not stand in for CSF1."""
+    sample, cells, x, symbols = return_sample(0.8, cxcl1)
+    arm = loop.loop_arms(sample, cells, genes.axes(), OPTIONS, FEW, 0).set_index(["axis", "arm"])
+    malignant = x[:80]
+    by_hand = np.log(1e4 * malignant[:, symbols.index("CSF1")].sum() / malignant.sum())
+    assert arm.loc[("IL6_classic", "C"), "niche_ligand"] == pytest.approx(by_hand)
+    if cxcl1:  # although arm C itself may test it, and it is far stronger
+        assert "CXCL1 of malignant" in arm.loc[("IL6_classic", "C"), "what"]
+
+
+def test_without_a_ligand_of_monocytes_or_macrophages_there_is_no_return_factor():
+    sample, cells, _, _ = return_sample(0.0, 30.0)
+    arm = loop.loop_arms(sample, cells, genes.axes(), OPTIONS, FEW, 0).set_index(["axis", "arm"])
+    row = arm.loc[("IL6_classic", "C")]
+    assert row["status"] == "tested" and "CXCL1" in row["what"] and np.isnan(row["niche_ligand"])
+
+
 def test_level_by_hand_and_when_it_is_not_measurable():
     from test_crosstalk import sample_of
 
