@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 # (b + 1) / (n + 1) holds for any number of draws: fewer than in the product's defaults, so that many tumours fit
 CROSSTALK = Crosstalk(n_permutations=199, n_matched_pairs=199, n_matched_genes=40)
-LOOP = Loop(n_bootstrap=20, n_swaps=999)
+LOOP = Loop(n_bootstrap=199, n_swaps=999)
 LEVELS = (0.05, 0.01)
 
 

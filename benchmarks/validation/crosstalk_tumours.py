@@ -177,3 +177,19 @@ def count_statuses(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows per status and sample: none is dropped."""
     table = rows.groupby(["status", "sample"]).size().unstack("sample", fill_value=0)
     return table.reset_index()
+
+
+def real_controls(rows: pd.DataFrame) -> pd.DataFrame:
+    """Positive controls of real tumours: of each the tested pair with the smallest p, else the one with most cells."""
+    import pandas as pd
+
+    mine = rows[rows["axis"].isin(CONTROLS)]
+    mine = mine.assign(
+        untested=mine["status"] != "tested", fewest=-mine[["n_sender", "n_receiver"]].min(axis=1).astype(float)
+    ).sort_values(["untested", "p", "fewest"], kind="stable")
+    best = mine.drop_duplicates(["sample", "axis"])
+    order = pd.Categorical(best["axis"], list(CONTROLS))
+    best = best.assign(order=order, control=best["axis"].map(CONTROLS)).sort_values(["sample", "order"])
+    columns = ["sample", "control", "status", "ligand", "receptor", "sender", "receiver", "n_sender", "n_receiver",
+               "ligand_umi", "receptor_umi", "p"]  # fmt: skip
+    return best[columns].reset_index(drop=True)
