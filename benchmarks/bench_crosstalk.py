@@ -1,9 +1,10 @@
 """The ligand-receptor screen beside liana, squidpy and FastCCC: same data, resource, permutations and cores.
 
-    make bench-crosstalk                    everything (20 to 30 minutes, most of it liana at 50,000 cells)
+    make bench-crosstalk                    everything (15 to 35 minutes, most of it liana at 50,000 cells)
     make bench-crosstalk QUICK=--quick      10,000 cells only
 
-Every measurement is a process of its own.  Its parts are kept in the work folder, so an interrupted run goes on where
+Every measurement is a process of its own, and the ratios compare whole processes: the start of Python, modules, reading
+and the call.  Its parts are kept in the work folder, so an interrupted run goes on where
 it stopped; --fresh measures everything again.  See docs/benchmarks-crosstalk.md, which this script writes.
 """
 
@@ -29,8 +30,11 @@ TYPES = {
     "b_cell": 0.05, "perivascular": 0.04, "monocyte": 0.04, "nk": 0.03, "plasmablast": 0.025, "dendritic": 0.015,
 }  # fmt: skip
 N_GENES = 20_000
+UMI = 7_500  # median per cell; gives 262 non-zeros of LIANA's genes per cell, a real 10x tumour (3' v3.1) has 267
+SHALLOW_UMI = 3_600  # of a second data set of 10,000 cells: 167 non-zeros
 SIZES = {"liana": (10_000, 50_000), "squidpy": (10_000, 50_000), "fastccc": (10_000, 50_000)}
 OURS = (10_000, 50_000, 100_000, 200_000)
+LIANA_JOBS = 10_000  # up to these cells liana also runs with a job per core; above, as it was faster here
 WARM_RUNS = 3
 PREPARE = 500  # cells of the run that only puts byte code on disk
 FLOORS = {"ratio_liana_10k": 30, "ratio_liana_50k": 50, "ratio_squidpy_10k": 10, "ratio_fastccc_10k": 5}
@@ -38,8 +42,8 @@ EXTRA_MB = 500
 
 
 # ------------------------------------------------------------------------------------------------------- simulated data
-def simulate(path: Path, n_cells: int, genes: list[str], seed: int = 0, chunk: int = 5_000) -> None:
-    """Write log-normalised counts shaped like a breast tumour, chunk by chunk: 12 types, about 1,500 genes per cell."""
+def simulate(path: Path, n_cells: int, genes: list[str], umi: int = UMI, seed: int = 0, chunk: int = 5_000) -> None:
+    """Write log-normalised counts shaped like a breast tumour, chunk by chunk: 12 types, a median of `umi` per cell."""
     import anndata as ad
     import numpy as np
     import pandas as pd
@@ -55,7 +59,7 @@ def simulate(path: Path, n_cells: int, genes: list[str], seed: int = 0, chunk: i
         here = np.random.default_rng([seed, i])  # a larger data set begins with the smaller one
         n = min(chunk, n_cells - start)
         kind = here.choice(len(names), n, p=list(TYPES.values()))
-        size = here.lognormal(math.log(3_600), 0.45, n)
+        size = here.lognormal(math.log(umi), 0.45, n)
         blocks = []
         for at in range(0, n, 250):
             rate = profiles[kind[at : at + 250]] * size[at : at + 250, None]
@@ -103,19 +107,17 @@ def measure(tool: str, data: Path, resource: Path, database: Path | None, cores:
     import warnings
 
     warnings.simplefilter("ignore")
-    import anndata as ad
-    import pandas as pd
-
     pairs = [tuple(p) for p in json.loads(resource.read_text())]
     tool, _, state = tool.partition(":")
     if tool == "nicheloop":
-        import scipy.special  # noqa: F401  the other tools load theirs with their package
-        from numba.core.registry import cpu_target
+        from nicheloop.cli import calm_collector
 
-        cpu_target.typing_context.refresh()  # numba's own modules, loaded here instead of in the first compiled call
-        cpu_target.target_context.refresh()
+        calm_collector()  # as our command line begins
+        import numba  # noqa: F401  as the other tools load theirs with their package
+        import pandas as pd
+        import scipy.special  # noqa: F401
 
-        from nicheloop import pair_screen
+        from nicheloop import io, pair_screen
         from nicheloop.config import Screen
         from nicheloop.interactions import Interaction
 
@@ -123,14 +125,20 @@ def measure(tool: str, data: Path, resource: Path, database: Path | None, cores:
         options = Screen(
             method="cellphonedb", n_permutations=N_PERMUTATIONS, expr_prop=EXPR_PROP, min_cells=MIN_CELLS, threads=cores
         )
-    elif tool == "liana":
-        import liana
-    elif tool == "squidpy":
-        import squidpy
+        counts = io.Counts(data)  # the reader of our stages
+        x, symbols, labels = counts.matrix(), counts.genes, counts.annotation("cell_type")
     else:
-        import fastccc  # noqa: F401
-        from fastccc.core import statistical_analysis_method
-    adata = ad.read_h5ad(data)
+        import anndata as ad
+        import pandas as pd
+
+        if tool == "liana":
+            import liana
+        elif tool == "squidpy":
+            import squidpy
+        else:
+            import fastccc  # noqa: F401
+            from fastccc.core import statistical_analysis_method
+        adata = ad.read_h5ad(data)
     quiet = text.StringIO()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
@@ -138,14 +146,7 @@ def measure(tool: str, data: Path, resource: Path, database: Path | None, cores:
     start, clock = time.time(), time.perf_counter()
     with contextlib.redirect_stdout(quiet):
         if tool == "nicheloop":
-            table = pair_screen.screen(
-                adata.X,
-                adata.var_names.to_numpy(object),
-                adata.obs["cell_type"].to_numpy(object),
-                known,
-                options,
-                seed=0,
-            )
+            table = pair_screen.screen(x, symbols, labels, known, options, seed=0)
             rows = int((table["status"] == "tested").sum())
         elif tool == "liana":
             table = liana.mt.cellphonedb(
@@ -233,8 +234,11 @@ def parts_wanted(quick: bool, database: bool) -> list[tuple[str, str, int, str]]
             found += [("nicheloop", resource, n, f"warm{i}") for i in range(WARM_RUNS)]
         for tool, resource in (("fastccc", "cellphonedb"), ("squidpy", "cellphonedb"), ("liana", "consensus")):
             if n in SIZES[tool] and (database or resource == "consensus"):
-                states = ("jobs1", "jobsall") if tool == "liana" else ("once",)
+                states = ("once",) if tool != "liana" else ("jobs1", "jobsall") if n <= LIANA_JOBS else ("jobs1",)
                 found += [(tool, resource, n, state) for state in states]
+        if n == sizes[0]:
+            found += [("nicheloop", "shallow", n, f"warm{i}") for i in range(WARM_RUNS)]
+            found.append(("liana", "shallow", n, "jobs1"))
     return found
 
 
@@ -277,6 +281,7 @@ def main() -> int:
     for name, pairs in resources.items():
         paths[name] = work / f"{name}.json"
         paths[name].write_text(json.dumps([p.names for p in pairs]))
+    paths["shallow"] = paths["consensus"]
     few = work / "few.json"
     few.write_text(json.dumps([p.names for p in resources["consensus"][:300]]))
     database = work / "cellphonedb"
@@ -286,7 +291,8 @@ def main() -> int:
 
     digest = code_digest("pair_screen")
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")}
-    environment["PYTHONPYCACHEPREFIX"] = str(work / "bytecode")
+    bytecode, unused = work / "bytecode", work / "bytecode-cold"
+    environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         environment[f"{name}_NUM_THREADS"] = str(args.cores)
     compiled = work / "numba"
@@ -294,11 +300,11 @@ def main() -> int:
     failed: dict[str, str] = {}
     prepared: set[str] = set()
 
-    def data_of(n: int) -> Path:
-        data = work / f"cells_{n}.h5ad"
+    def data_of(n: int, umi: int = UMI) -> Path:
+        data = work / f"cells_{n}_{umi}.h5ad"
         if not data.exists():
             print(f"simulating {n} cells", flush=True)
-            simulate(data, n, gene_names(list(paths.values())))
+            simulate(data, n, gene_names([paths[name] for name in resources]), umi)
         return data
 
     for tool, resource, n, state in parts_wanted(args.quick, has_database):
@@ -308,7 +314,7 @@ def main() -> int:
         if part.exists() and (kept := json.loads(part.read_text())).get("mark") == mark:
             results[key] = kept
             continue
-        data = data_of(n)
+        data = data_of(n, SHALLOW_UMI if resource == "shallow" else UMI)
         once = work / "once.json"
         here = dict(environment, PYTHONPATH=str(ROOT / "src")) if tool == "nicheloop" else environment
         python = sys.executable if tool == "nicheloop" else args.tools
@@ -326,8 +332,10 @@ def main() -> int:
                 prepared.add(tool)
             if tool == "nicheloop":
                 here = dict(here, NUMBA_CACHE_DIR=str(compiled))
-                if state == "cold":
+                if state == "cold":  # the first process ever: neither byte code nor kernels are on disk
                     shutil.rmtree(compiled, ignore_errors=True)
+                    shutil.rmtree(unused, ignore_errors=True)
+                    here["PYTHONPYCACHEPREFIX"] = str(unused)
             found = call(data, paths[resource], here)
         except (RuntimeError, OSError) as err:
             failed[key] = str(err).strip().splitlines()[-1]
@@ -336,14 +344,19 @@ def main() -> int:
         found["mark"] = mark
         part.write_text(json.dumps(found))
         results[key] = found
-        print(f"{key:40s} {found['seconds']:9.2f} s   + {found['extra_mb']:7.0f} MB", flush=True)
+        print(
+            f"{key:40s} {found['process_seconds']:9.2f} s, call {found['seconds']:9.2f} s "
+            f"+ {found['extra_mb']:7.0f} MB",
+            flush=True,
+        )
     summary = summarise(results, failed, args.cores)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
     write_page(summary, args.page)
     for key, floor in FLOORS.items():
         if key in summary:
-            print(f"{key}: {summary[key]:.0f} (cold {summary[key + '_cold']:.0f}; floor {floor})")
+            said = f"cold {summary[key + '_cold']:.0f}; the call alone {summary[key + '_call']:.0f}; floor {floor}"
+            print(f"{key}: {summary[key]:.0f} ({said})")
     print(f"written: {args.out}, {args.page}")
     return 0
 
@@ -375,7 +388,9 @@ def summarise(results: dict[str, dict[str, Any]], failed: dict[str, str], cores:
         for name, t in table.items()
     }  # fmt: skip
     summary: dict[str, Any] = {
-        "cores": cores, "permutations": N_PERMUTATIONS, "expr_prop": EXPR_PROP, "types": len(TYPES), "genes": N_GENES,
+        "ratios": "whole process, our kernels compiled by an earlier one; _cold: first process ever; _call: call alone",
+        "umi": UMI, "cores": cores,
+        "permutations": N_PERMUTATIONS, "expr_prop": EXPR_PROP, "types": len(TYPES), "genes": N_GENES,
         "times": {k: round(v["seconds"], 3) for k, v in final.items()},
         "process_times": {k: round(v["process_seconds"], 3) for k, v in final.items()},
         "peaks": {k: {"peak_mb": round(v["peak_mb"]), "extra_mb": round(v["extra_mb"])} for k, v in final.items()},
@@ -392,9 +407,13 @@ def summarise(results: dict[str, dict[str, Any]], failed: dict[str, str], cores:
             cold = final.get(f"nicheloop {resource} {n} cold")
             if theirs and ours and cold:
                 key = f"ratio_{tool}_{n // 1000}k"
-                summary[key] = round(theirs["seconds"] / ours["seconds"], 1)
-                summary[f"{key}_cold"] = round(theirs["seconds"] / cold["seconds"], 1)
-                summary[f"{key}_process"] = round(theirs["process_seconds"] / ours["process_seconds"], 1)
+                summary[key] = round(theirs["process_seconds"] / ours["process_seconds"], 1)
+                summary[f"{key}_cold"] = round(theirs["process_seconds"] / cold["process_seconds"], 1)
+                summary[f"{key}_call"] = round(theirs["seconds"] / ours["seconds"], 1)
+    theirs, ours = final.get("liana shallow 10000"), final.get("nicheloop shallow 10000 warm")
+    if theirs and ours:
+        summary["shallow_ratio_liana_10k"] = round(theirs["process_seconds"] / ours["process_seconds"], 1)
+        summary["shallow_ratio_liana_10k_call"] = round(theirs["seconds"] / ours["seconds"], 1)
     scale = [
         (n, final[f"nicheloop consensus {n} warm"]["seconds"]) for n in OURS if f"nicheloop consensus {n} warm" in final
     ]
@@ -425,17 +444,17 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     lines: dict[str, list[tuple[int, float]]] = {}
-    for key, seconds in summary["times"].items():
+    for key, seconds in summary["process_times"].items():
         tool, resource, n, *state = key.split()
+        if resource == "shallow":
+            continue
         label = f"{tool}, {resource}" + (f" ({state[0]})" if state else "")
         lines.setdefault(label, []).append((int(n), seconds))
     for label, points in sorted(lines.items()):
         points.sort()
         style = {"marker": "o", "linestyle": ":" if "cold" in label else "-"}
         axes.plot([p[0] for p in points], [p[1] for p in points], label=label, **style)
-    axes.set(
-        xscale="log", yscale="log", xlabel="cells", ylabel="seconds (2 cores)" if summary["cores"] == 2 else "seconds"
-    )
+    axes.set(xscale="log", yscale="log", xlabel="cells", ylabel=f"seconds, whole process ({summary['cores']} cores)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     image = page.parent / "images" / "benchmarks-crosstalk.svg"
@@ -449,36 +468,38 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
         "",
         "Written by `make bench-crosstalk`; figures in `benchmarks/results/crosstalk.json`.",
         "",
-        f"Simulated counts shaped like a breast tumour: {summary['types']} types, {summary['genes']:,} genes, "
-        "about 1,700 of them in a cell, 9 % of these in LIANA's consensus (5 to 8 % in real breast tissue). "
-        f"{summary['permutations']:,} permutations, every gene in at least {summary['expr_prop']:.0%} of its type, "
-        f"the same pairs for every tool, {summary['cores']} cores ({summary['processor']}). Versions: {versions}.",
+        f"Simulated counts shaped like a breast tumour: {summary['types']} types, {summary['genes']:,} genes, a median "
+        f"of {UMI:,} UMI per cell, so that a cell has 262 non-zeros among the genes of LIANA's consensus, as many as "
+        "in a real tumour (10x 3' v3.1, 382 cells: 267). *shallow*: "
+        f"{SHALLOW_UMI:,} UMI, 167 non-zeros. {summary['permutations']:,} permutations, every gene in at least "
+        f"{summary['expr_prop']:.0%} of its type, the same pairs for every tool, {summary['cores']} cores "
+        f"({summary['processor']}). Versions: {versions}.",
         "",
-        "*Seconds* are of the call: data in memory and modules loaded (numba's too), the result in memory at the "
-        "end. *Cold*: our kernels are compiled within that call; *warm*: a new process reads the compiled kernels "
-        f"from disk, as every process after the first (median of {WARM_RUNS}). Ratios are given for both. squidpy "
-        "compiles in every process and has no other state. *Whole process* counts everything, from the start of "
-        "Python to its end, reading the data too. *Extra memory* is the peak of the process tree during the call "
-        "less what it held before. liana ran with one job and with a job per core, and the faster of the two is "
-        "shown; squidpy with all cores; FastCCC draws no permutations (it computes the null) and writes its "
-        "tables. Each tool ran once on a few cells before, so that Python's byte code is on disk.",
+        "*Whole process* is the wall time from the start of Python to its end: modules, reading the file, the call. "
+        "*Call* is the call alone, data in memory and modules loaded. **Ratios are of whole processes.** "
+        "*Warm*: a new process reads kernels that an earlier one compiled, as every process of a user but the first "
+        f"(median of {WARM_RUNS}). *Cold*: the first process ever after installing, neither our kernels nor Python's "
+        "byte code on disk; the other tools ran once on a few cells before, so theirs is. squidpy compiles in every "
+        "process and has no other state. *Extra memory* is the peak of the process tree during the call less what it "
+        f"held before. liana ran with one job, up to {LIANA_JOBS:,} cells also with a job per core, and the faster is "
+        "shown; squidpy with all cores; FastCCC draws no permutations (it computes the null) and writes its tables.",
         "",
         "![Seconds by cells](images/benchmarks-crosstalk.svg)",
         "",
-        "| tool | resource | cells | seconds | whole process | peak MB | extra MB | rows tested |",
+        "| tool | resource | cells | whole process (s) | call (s) | peak MB | extra MB | rows tested |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for key in sorted(summary["times"], key=lambda k: (int(k.split()[2]), k.split()[1], k)):
         tool, resource, n, *state = key.split()
         peak = summary["peaks"][key]
         text.append(
-            f"| {NAMES[tool]}{' ' + state[0] if state else ''} | {resource} | {int(n):,} | {summary['times'][key]:.2f} "
-            f"| {summary['process_times'][key]:.1f} | {peak['peak_mb']:,} | {peak['extra_mb']:,} "
-            f"| {summary['rows_tested'][key]:,} |"
+            f"| {NAMES[tool]}{' ' + state[0] if state else ''} | {resource} | {int(n):,} "
+            f"| {summary['process_times'][key]:.1f} | {summary['times'][key]:.2f} "
+            f"| {peak['peak_mb']:,} | {peak['extra_mb']:,} | {summary['rows_tested'][key]:,} |"
         )
     text += [
         "",
-        "| against | cells | times faster (warm) | (cold) | whole process | floor |",
+        "| against | cells | times faster, whole process, warm | cold | the call alone, warm | floor |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for tool in ("liana", "squidpy", "fastccc"):
@@ -487,12 +508,21 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
             if key in summary:
                 floor = FLOORS.get(key)
                 text.append(
-                    f"| {NAMES[tool]} | {size[:-1]},000 | {summary[key]:.0f} | {summary[key + '_cold']:.0f} | "
-                    f"{summary[key + '_process']:.0f} | {floor if floor else '-'} |"
+                    f"| {NAMES[tool]} | {size[:-1]},000 | {summary[key]:.1f} | {summary[key + '_cold']:.1f} | "
+                    f"{summary[key + '_call']:.1f} | {floor if floor else '-'} |"
                 )
+    if "shallow_ratio_liana_10k" in summary:
+        text.append(
+            f"| {NAMES['liana']}, shallow | 10,000 | {summary['shallow_ratio_liana_10k']:.1f} | - | "
+            f"{summary['shallow_ratio_liana_10k_call']:.1f} | - |"
+        )
+    missed = [k for k, floor in FLOORS.items() if k in summary and summary[k] < floor]
+    for key in missed:
+        text += ["", f"**`{key}` is below its floor of {FLOORS[key]}** ({summary[key]:.1f}; the call alone "
+                 f"{summary[key + '_call']:.1f})."]  # fmt: skip
     if "scaling_exponent" in summary:
         power = f"{summary['scaling_exponent']:.2f}"
-        text += ["", f"Our warm time grows with cells to the power {power} (1 is linear) over the sizes shown."]
+        text += ["", f"Our warm call grows with cells to the power {power} (1 is linear) over the sizes shown."]
     extra = max((v["extra_mb"] for k, v in summary["peaks"].items() if k.startswith("nicheloop")), default=0)
     text += ["", f"Largest extra memory of ours: {extra:,} MB (bound: {EXTRA_MB} MB)."]
     for key, reason in summary["failed"].items():
