@@ -30,10 +30,12 @@ TYPES = {
     "b_cell": 0.05, "perivascular": 0.04, "monocyte": 0.04, "nk": 0.03, "plasmablast": 0.025, "dendritic": 0.015,
 }  # fmt: skip
 N_GENES = 20_000
-UMI = 7_500  # median per cell; gives 262 non-zeros of LIANA's genes per cell, a real 10x tumour (3' v3.1) has 267
-SHALLOW_UMI = 3_600  # of a second data set of 10,000 cells: 167 non-zeros
+# median UMI per cell: 374, 262 and 167 non-zeros of LIANA's genes per cell.  The real tumour of the data folder (10x 3'
+# v3.1) has a median of 14,292 UMI in all its barcodes, and 267 such non-zeros in the 382 that pass quality control
+DEPTHS = {"deep": 14_300, "medium": 7_500, "shallow": 3_600}
+MEDIUM, SHALLOW = (10_000, 50_000, 100_000, 200_000), (10_000,)  # cells; liana up to 50,000
 SIZES = {"liana": (10_000, 50_000), "squidpy": (10_000, 50_000), "fastccc": (10_000, 50_000)}
-OURS = (10_000, 50_000, 100_000, 200_000)
+OURS = (10_000, 50_000)
 LIANA_JOBS = 10_000  # up to these cells liana also runs with a job per core; above, as it was faster here
 WARM_RUNS = 3
 PREPARE = 500  # cells of the run that only puts byte code on disk
@@ -42,7 +44,7 @@ EXTRA_MB = 500
 
 
 # ------------------------------------------------------------------------------------------------------- simulated data
-def simulate(path: Path, n_cells: int, genes: list[str], umi: int = UMI, seed: int = 0, chunk: int = 5_000) -> None:
+def simulate(path: Path, n_cells: int, genes: list[str], umi: int, seed: int = 0, chunk: int = 5_000) -> None:
     """Write log-normalised counts shaped like a breast tumour, chunk by chunk: 12 types, a median of `umi` per cell."""
     import anndata as ad
     import numpy as np
@@ -113,9 +115,12 @@ def measure(tool: str, data: Path, resource: Path, database: Path | None, cores:
         from nicheloop.cli import calm_collector
 
         calm_collector()  # as our command line begins
-        import numba  # noqa: F401  as the other tools load theirs with their package
         import pandas as pd
-        import scipy.special  # noqa: F401
+        import scipy.special  # noqa: F401  the other tools load theirs with their package
+        from numba.core.registry import cpu_target
+
+        cpu_target.typing_context.refresh()  # numba's own modules, loaded here instead of in the first compiled call
+        cpu_target.target_context.refresh()
 
         from nicheloop import io, pair_screen
         from nicheloop.config import Screen
@@ -229,16 +234,17 @@ def parts_wanted(quick: bool, database: bool) -> list[tuple[str, str, int, str]]
     sizes = [n for n in OURS if n == 10_000 or not quick]
     found = []
     for n in sizes:
-        for resource in ("consensus", *(("cellphonedb",) if database and n <= 50_000 else ())):
+        for resource in ("consensus", *(("cellphonedb",) if database else ())):
             found.append(("nicheloop", resource, n, "cold"))
             found += [("nicheloop", resource, n, f"warm{i}") for i in range(WARM_RUNS)]
         for tool, resource in (("fastccc", "cellphonedb"), ("squidpy", "cellphonedb"), ("liana", "consensus")):
             if n in SIZES[tool] and (database or resource == "consensus"):
                 states = ("once",) if tool != "liana" else ("jobs1", "jobsall") if n <= LIANA_JOBS else ("jobs1",)
                 found += [(tool, resource, n, state) for state in states]
-        if n == sizes[0]:
-            found += [("nicheloop", "shallow", n, f"warm{i}") for i in range(WARM_RUNS)]
-            found.append(("liana", "shallow", n, "jobs1"))
+    for depth, cells in (("medium", MEDIUM), ("shallow", SHALLOW)):
+        for n in cells[:1] if quick else cells:
+            found += [("nicheloop", depth, n, f"warm{i}") for i in range(WARM_RUNS)]
+            found += [("liana", depth, n, "jobs1")] if n <= 50_000 else []
     return found
 
 
@@ -281,7 +287,7 @@ def main() -> int:
     for name, pairs in resources.items():
         paths[name] = work / f"{name}.json"
         paths[name].write_text(json.dumps([p.names for p in pairs]))
-    paths["shallow"] = paths["consensus"]
+    paths["medium"] = paths["shallow"] = paths["consensus"]  # the same pairs, other data
     few = work / "few.json"
     few.write_text(json.dumps([p.names for p in resources["consensus"][:300]]))
     database = work / "cellphonedb"
@@ -300,7 +306,7 @@ def main() -> int:
     failed: dict[str, str] = {}
     prepared: set[str] = set()
 
-    def data_of(n: int, umi: int = UMI) -> Path:
+    def data_of(n: int, umi: int) -> Path:
         data = work / f"cells_{n}_{umi}.h5ad"
         if not data.exists():
             print(f"simulating {n} cells", flush=True)
@@ -314,7 +320,7 @@ def main() -> int:
         if part.exists() and (kept := json.loads(part.read_text())).get("mark") == mark:
             results[key] = kept
             continue
-        data = data_of(n, SHALLOW_UMI if resource == "shallow" else UMI)
+        data = data_of(n, DEPTHS.get(resource, DEPTHS["deep"]))
         once = work / "once.json"
         here = dict(environment, PYTHONPATH=str(ROOT / "src")) if tool == "nicheloop" else environment
         python = sys.executable if tool == "nicheloop" else args.tools
@@ -328,7 +334,7 @@ def main() -> int:
 
         try:
             if tool not in prepared:  # byte code on disk, for every tool alike; our kernels elsewhere
-                call(data_of(PREPARE), few, dict(here, NUMBA_CACHE_DIR=str(work / "numba-prepare")))
+                call(data_of(PREPARE, DEPTHS["deep"]), few, dict(here, NUMBA_CACHE_DIR=str(work / "numba-prepare")))
                 prepared.add(tool)
             if tool == "nicheloop":
                 here = dict(here, NUMBA_CACHE_DIR=str(compiled))
@@ -389,7 +395,7 @@ def summarise(results: dict[str, dict[str, Any]], failed: dict[str, str], cores:
     }  # fmt: skip
     summary: dict[str, Any] = {
         "ratios": "whole process, our kernels compiled by an earlier one; _cold: first process ever; _call: call alone",
-        "umi": UMI, "cores": cores,
+        "umi": DEPTHS, "cores": cores,
         "permutations": N_PERMUTATIONS, "expr_prop": EXPR_PROP, "types": len(TYPES), "genes": N_GENES,
         "times": {k: round(v["seconds"], 3) for k, v in final.items()},
         "process_times": {k: round(v["process_seconds"], 3) for k, v in final.items()},
@@ -410,13 +416,14 @@ def summarise(results: dict[str, dict[str, Any]], failed: dict[str, str], cores:
                 summary[key] = round(theirs["process_seconds"] / ours["process_seconds"], 1)
                 summary[f"{key}_cold"] = round(theirs["process_seconds"] / cold["process_seconds"], 1)
                 summary[f"{key}_call"] = round(theirs["seconds"] / ours["seconds"], 1)
-    theirs, ours = final.get("liana shallow 10000"), final.get("nicheloop shallow 10000 warm")
-    if theirs and ours:
-        summary["shallow_ratio_liana_10k"] = round(theirs["process_seconds"] / ours["process_seconds"], 1)
-        summary["shallow_ratio_liana_10k_call"] = round(theirs["seconds"] / ours["seconds"], 1)
-    scale = [
-        (n, final[f"nicheloop consensus {n} warm"]["seconds"]) for n in OURS if f"nicheloop consensus {n} warm" in final
-    ]
+    for depth, n in (("medium", 10_000), ("medium", 50_000), ("shallow", 10_000)):
+        theirs, ours = final.get(f"liana {depth} {n}"), final.get(f"nicheloop {depth} {n} warm")
+        if theirs and ours:
+            key = f"{depth}_ratio_liana_{n // 1000}k"
+            summary[key] = round(theirs["process_seconds"] / ours["process_seconds"], 1)
+            summary[f"{key}_call"] = round(theirs["seconds"] / ours["seconds"], 1)
+    key = "nicheloop medium {} warm"
+    scale = [(n, final[key.format(n)]["seconds"]) for n in MEDIUM if key.format(n) in final]
     if len(scale) > 1:
         (n0, t0), (n1, t1) = scale[0], scale[-1]
         summary["scaling_exponent"] = round(math.log(t1 / t0) / math.log(n1 / n0), 2)
@@ -446,7 +453,7 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
     lines: dict[str, list[tuple[int, float]]] = {}
     for key, seconds in summary["process_times"].items():
         tool, resource, n, *state = key.split()
-        if resource == "shallow":
+        if resource in DEPTHS and resource != "medium":
             continue
         label = f"{tool}, {resource}" + (f" ({state[0]})" if state else "")
         lines.setdefault(label, []).append((int(n), seconds))
@@ -469,9 +476,10 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
         "Written by `make bench-crosstalk`; figures in `benchmarks/results/crosstalk.json`.",
         "",
         f"Simulated counts shaped like a breast tumour: {summary['types']} types, {summary['genes']:,} genes, a median "
-        f"of {UMI:,} UMI per cell, so that a cell has 262 non-zeros among the genes of LIANA's consensus, as many as "
-        "in a real tumour (10x 3' v3.1, 382 cells: 267). *shallow*: "
-        f"{SHALLOW_UMI:,} UMI, 167 non-zeros. {summary['permutations']:,} permutations, every gene in at least "
+        f"of {DEPTHS['deep']:,} UMI per cell, as the real tumour of the data folder has (10x 3' v3.1: 14,292). What "
+        "costs is the non-zeros of the resource's genes: a cell here has 374 of LIANA's consensus, the real one 267. "
+        f"*medium* is the same at {DEPTHS['medium']:,} UMI with 262, *shallow* at {DEPTHS['shallow']:,} with 167; "
+        f"the fewer, the smaller the ratios. {summary['permutations']:,} permutations, every gene in at least "
         f"{summary['expr_prop']:.0%} of its type, the same pairs for every tool, {summary['cores']} cores "
         f"({summary['processor']}). Versions: {versions}.",
         "",
@@ -511,18 +519,19 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
                     f"| {NAMES[tool]} | {size[:-1]},000 | {summary[key]:.1f} | {summary[key + '_cold']:.1f} | "
                     f"{summary[key + '_call']:.1f} | {floor if floor else '-'} |"
                 )
-    if "shallow_ratio_liana_10k" in summary:
-        text.append(
-            f"| {NAMES['liana']}, shallow | 10,000 | {summary['shallow_ratio_liana_10k']:.1f} | - | "
-            f"{summary['shallow_ratio_liana_10k_call']:.1f} | - |"
-        )
+    for depth, n in (("medium", 10), ("medium", 50), ("shallow", 10)):
+        key = f"{depth}_ratio_liana_{n}k"
+        if key in summary:
+            text.append(
+                f"| {NAMES['liana']}, {depth} | {n},000 | {summary[key]:.1f} | - | {summary[key + '_call']:.1f} | - |"
+            )
     missed = [k for k, floor in FLOORS.items() if k in summary and summary[k] < floor]
     for key in missed:
         text += ["", f"**`{key}` is below its floor of {FLOORS[key]}** ({summary[key]:.1f}; the call alone "
                  f"{summary[key + '_call']:.1f})."]  # fmt: skip
     if "scaling_exponent" in summary:
         power = f"{summary['scaling_exponent']:.2f}"
-        text += ["", f"Our warm call grows with cells to the power {power} (1 is linear) over the sizes shown."]
+        text += ["", f"Our warm call grows with cells to the power {power} (1 is linear), medium, 10,000 to 200,000."]
     extra = max((v["extra_mb"] for k, v in summary["peaks"].items() if k.startswith("nicheloop")), default=0)
     text += ["", f"Largest extra memory of ours: {extra:,} MB (bound: {EXTRA_MB} MB)."]
     for key, reason in summary["failed"].items():
