@@ -115,14 +115,14 @@ def measure(tool: str, data: Path, resource: Path, database: Path | None, cores:
         from nicheloop.cli import calm_collector
 
         calm_collector()  # as our command line begins
+        from nicheloop import io
+
+        counts = io.Counts(data)  # the reader of our stages; as in the stage, modules are loaded while it reads
+        matrix = counts.matrix_ahead()
         import pandas as pd
         import scipy.special  # noqa: F401  the other tools load theirs with their package
-        from numba.core.registry import cpu_target
 
-        cpu_target.typing_context.refresh()  # numba's own modules, loaded here instead of in the first compiled call
-        cpu_target.target_context.refresh()
-
-        from nicheloop import io, pair_screen
+        from nicheloop import kernels, pair_screen
         from nicheloop.config import Screen
         from nicheloop.interactions import Interaction
 
@@ -130,8 +130,8 @@ def measure(tool: str, data: Path, resource: Path, database: Path | None, cores:
         options = Screen(
             method="cellphonedb", n_permutations=N_PERMUTATIONS, expr_prop=EXPR_PROP, min_cells=MIN_CELLS, threads=cores
         )
-        counts = io.Counts(data)  # the reader of our stages
-        x, symbols, labels = counts.matrix(), counts.genes, counts.annotation("cell_type")
+        kernels.prepare()
+        x, symbols, labels = matrix(), counts.genes, counts.annotation("cell_type")
     else:
         import anndata as ad
         import pandas as pd

@@ -34,6 +34,17 @@ def test_counts_are_read_by_cell_and_gene_in_the_order_asked(tmp_path: Path):
         counts.matrix(genes=["Z"])
 
 
+def test_a_matrix_read_ahead_is_the_same_and_fails_where_it_is_asked_for(tmp_path: Path):
+    x = np.random.default_rng(1).poisson(0.5, (30, 12))
+    counts = io.Counts(write_counts(tmp_path, x, [f"G{i}" for i in range(12)], sample="s"))
+    ahead = counts.matrix_ahead()
+    np.testing.assert_array_equal(ahead().toarray(), counts.matrix().toarray())
+    assert ahead().dtype == np.float32
+    broken = io.Counts(tmp_path / "nowhere.h5ad").matrix_ahead()
+    with pytest.raises(UserError, match=r"nowhere\.h5ad"):
+        broken()
+
+
 def test_require_names_what_is_missing(tmp_path: Path):
     for sample, x, record, status in [
         ("a", np.eye(2), {"status": "unreadable", "reason": "cut"}, "unreadable"),

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -270,3 +271,37 @@ def test_compiled_loops_are_kept_on_disk(tmp_path, variable):
     )
     subprocess.run([sys.executable, "-c", code], env={**environment, variable: str(tmp_path)}, check=True)
     assert list(tmp_path.rglob("*.nbc"))
+
+
+def test_threads_that_ask_for_loops_at_once_keep_them_in_the_one_folder(tmp_path, monkeypatch):
+    import threading
+
+    import numba
+
+    seen, start = [], threading.Barrier(4)
+
+    def njit(**options):
+        def wrap(kernel):
+            seen.append((kernel, numba.config.CACHE_DIR))
+            time.sleep(0.05)  # the others come meanwhile
+            seen.append((kernel, numba.config.CACHE_DIR))
+            return kernel
+
+        return wrap
+
+    monkeypatch.setattr(numba, "njit", njit)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = [lambda: 1, lambda: 2]
+
+    def ask(i):
+        start.wait()
+        kernels.compiled(asked[i % 2])
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {folder for _, folder in seen} == {str(kernels.cache_folder())} and numba.config.CACHE_DIR == ""
+    assert sorted(asked.index(kernel) for kernel, _ in seen) == [0, 0, 1, 1]  # each is wrapped once

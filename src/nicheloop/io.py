@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -346,6 +346,21 @@ class Counts:
         if genes is not None:
             x = x[:, positions(self.genes, genes, "gene")]
         return x
+
+    def matrix_ahead(self) -> Callable[[], csr_matrix]:
+        """Start reading the whole matrix in a thread; calling the result waits for it, and raises what reading raised.
+
+        Reading holds no lock of the interpreter, so that modules can be loaded meanwhile.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        import h5py  # noqa: F401  here, so that two threads never load modules at once
+        import scipy.sparse  # noqa: F401
+
+        pool = ThreadPoolExecutor(max_workers=1)
+        reading = pool.submit(self.matrix)
+        pool.shutdown(wait=False)
+        return reading.result
 
     def require(self, *, counts: bool = True) -> None:
         """Raise `NotAssessable` if the sample could not be read, is empty, or holds no counts where they are needed."""

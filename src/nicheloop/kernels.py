@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -294,9 +295,25 @@ def cache_folder() -> Path:
     return Path(home) / "nicheloop" / "numba"
 
 
-@cache
+def prepare() -> None:
+    """Load numba and the modules it would load at the first compiled call."""
+    from numba.core.registry import cpu_target
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
+
 def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
     """A kernel compiled without the interpreter's lock; from disk where an earlier process compiled it."""
+    with _ONE:  # the folder is a setting of the whole process
+        return _wrapped(kernel)
+
+
+_ONE = threading.Lock()
+
+
+@cache
+def _wrapped(kernel: Callable[..., None]) -> Callable[..., None]:
     import numba
 
     config: Any = numba.config

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nicheloop import interactions, io
+from nicheloop import interactions, io, kernels
 from nicheloop.errors import NotAssessable
 from nicheloop.ligand_receptor import PER
 from nicheloop.pair_screen import screen
@@ -59,11 +59,14 @@ def load(
     """
     reader = io.Counts(counts)
     reader.require(counts=True)
+    matrix = reader.matrix_ahead()
+    kernels.prepare()
     cells = io.read_cells(cell_types, reader.sample, ["cell_type", "cell_type_minor", "platelet"]).sort_index()
     if cells.empty:
         raise NotAssessable("no_cells", "no cell of this sample passed quality control and annotation")
     cells = cells.join(io.read_table(malignancy, columns=["cell_id", "malignancy"]).set_index("cell_id"))
-    return reader, reader.matrix(cells=cells.index), reader.genes, cell_labels(cells, level)
+    x = matrix()[io.positions(reader.cell_ids, cells.index, "cell")]
+    return reader, x, reader.genes, cell_labels(cells, level)
 
 
 def run_screen(
