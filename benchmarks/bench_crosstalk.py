@@ -208,6 +208,7 @@ def run_process(command: list[str], environment: dict[str, str], out: Path, core
         except psutil.Error:
             return []
 
+    load = os.getloadavg()[0]
     clock = time.perf_counter()
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -224,7 +225,7 @@ def run_process(command: list[str], environment: dict[str, str], out: Path, core
     inside = [mb for at, mb in samples if found["start"] <= at <= found["end"]]
     found["peak_mb"] = max([found["peak_mb"], *inside])
     found["extra_mb"] = found["peak_mb"] - found["before_mb"]
-    found["process_seconds"] = time.perf_counter() - clock
+    found |= {"process_seconds": time.perf_counter() - clock, "load": load}
     return found
 
 
@@ -372,6 +373,8 @@ def summarise(results: dict[str, dict[str, Any]], failed: dict[str, str], cores:
     import platform
     import statistics
 
+    loads = sorted(found["load"] for found in results.values() if "load" in found)
+    load = {"median": round(statistics.median(loads), 1), "max": round(loads[-1], 1)} if loads else {}
     table: dict[str, dict[str, Any]] = {}
     versions: dict[str, str] = {"python": platform.python_version()}
     for key, found in results.items():
@@ -401,7 +404,7 @@ def summarise(results: dict[str, dict[str, Any]], failed: dict[str, str], cores:
         "process_times": {k: round(v["process_seconds"], 3) for k, v in final.items()},
         "peaks": {k: {"peak_mb": round(v["peak_mb"]), "extra_mb": round(v["extra_mb"])} for k, v in final.items()},
         "rows_tested": {k: v["rows_tested"] for k, v in final.items()},
-        "versions": versions, "failed": failed, "processor": processor(),
+        "load": load, "versions": versions, "failed": failed, "processor": processor(),
     }  # fmt: skip
     for tool, resource, sizes in (
         ("liana", "consensus", (10_000, 50_000)),
@@ -470,6 +473,7 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
     plt.close(figure)
 
     versions = ", ".join(f"{k} {v}" for k, v in sorted(summary["versions"].items()))
+    load = ", ".join(f"{k} {v}" for k, v in summary["load"].items())
     text = [
         "# Benchmark: the ligand-receptor screen",
         "",
@@ -481,7 +485,7 @@ def write_page(summary: dict[str, Any], page: Path) -> None:
         f"*medium* is the same at {DEPTHS['medium']:,} UMI with 262, *shallow* at {DEPTHS['shallow']:,} with 167; "
         f"the fewer, the smaller the ratios. {summary['permutations']:,} permutations, every gene in at least "
         f"{summary['expr_prop']:.0%} of its type, the same pairs for every tool, {summary['cores']} cores "
-        f"({summary['processor']}). Versions: {versions}.",
+        f"({summary['processor']}; load of the machine before each run: {load or 'unknown'}). Versions: {versions}.",
         "",
         "*Whole process* is the wall time from the start of Python to its end: modules, reading the file, the call. "
         "*Call* is the call alone, data in memory and modules loaded. **Ratios are of whole processes.** "
