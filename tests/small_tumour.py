@@ -95,6 +95,7 @@ def build(
     noise = np.random.default_rng(7).normal(size=(n, 5))[number]
     io.write_table(
         frame.assign(compartment=np.where(call == "malignant", "malignant", kind), n_counts=np.asarray(x.sum(axis=1))[cells],
+                     foreign_share=np.where(call == "malignant", 0.0, np.nan),
                      **{f"z_{s}": noise[:, i] for i, s in enumerate(("STAT3_core", "NFKB_leaveout_stressfree", "STRESS", "IFN", "M2"))}),
         folder / "scores.parquet", "scores", io.Status("score", sample),
     )  # fmt: skip
