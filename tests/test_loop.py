@@ -453,6 +453,10 @@ def test_coupling_swap_has_power_on_planted_coupling_and_is_uniform_without():
         k = int((np.array(null) <= level).sum())
         assert binomtest(k, 200, level).pvalue > 0.001, (level, k)
     assert np.mean(np.array(planted) <= 0.05) > 0.85
+    found = swap(a, 0.8 * a + 0.6 * b, strata, 0)
+    low, median, high = found.null
+    assert low < median < high and abs(median) < 0.15  # the band of swapped pairings lies around 0
+    assert (found.value > high) == (found.p < 0.0255)
 
 
 def test_coupling_swap_value_and_strata():

@@ -22,6 +22,7 @@ class Coupling:
     p: float
     n: int
     strata: str
+    null: tuple[float, float, float] = (np.nan, np.nan, np.nan)  # 2.5 %, median and 97.5 % of the swapped pairings
     p_adjusted: float = np.nan  # of factors without what the covariates explain; NaN where too few patients are left
 
 
@@ -81,7 +82,7 @@ def coupling_swap(
     if not kept:
         return Coupling(np.nan, np.nan, 0, text)
     orders = [np.argsort(rng.random((n_swaps, int(mine.sum()))), axis=1) for mine in kept]
-    value, p = _swapped([(ligand[mine], response[mine]) for mine in kept], orders)
+    value, p, null = _swapped([(ligand[mine], response[mine]) for mine in kept], orders)
     adjusted = np.nan
     if covariates is not None:
         x = np.concatenate([_centred(np.asarray(covariates, dtype=float)[mine]) for mine in kept])
@@ -96,18 +97,21 @@ def coupling_swap(
                 for y in (np.concatenate([_centred(f[mine]) for mine in kept]) for f in (ligand, response))
             ]
             adjusted = _swapped(list(zip(*left, strict=True)), orders)[1]
-    return Coupling(value, p, total, text, adjusted)
+    low, median, high = (float(v) for v in np.quantile(null, (0.025, 0.5, 0.975)))
+    return Coupling(value, p, total, text, (low, median, high), adjusted)
 
 
-def _swapped(factors: Sequence[tuple[Floats, Floats]], orders: Sequence[NDArray[np.int64]]) -> tuple[float, float]:
-    """Mean product of factors standardised by stratum, and its p against the pairings `orders`."""
+def _swapped(
+    factors: Sequence[tuple[Floats, Floats]], orders: Sequence[NDArray[np.int64]]
+) -> tuple[float, float, Floats]:
+    """Mean product of factors standardised by stratum, its p against the pairings `orders`, and theirs."""
     value, null, total = 0.0, np.zeros(len(orders[0])), 0
     for (ligand, response), order in zip(factors, orders, strict=True):
         a, b = standard(ligand), standard(response)
         value += float(a @ b)
         null += b[order] @ a
         total += len(a)
-    return value / total, stats.permutation_p(value / total, null / total)
+    return value / total, stats.permutation_p(value / total, null / total), null / total
 
 
 def _centred(x: Floats) -> Floats:

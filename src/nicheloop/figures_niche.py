@@ -274,8 +274,8 @@ def _symmetric(values: np.ndarray) -> tuple[float, float]:
 
 
 @styled
-def enrichment(table: pd.DataFrame, contrast: str, most: int = 16) -> Figure:
-    """Strongest gene sets of a contrast by |NES|; filled bars have q < 0.25 (gseapy's FDR)."""
+def enrichment(table: pd.DataFrame, contrast: str, said: str, most: int = 16) -> Figure:
+    """Strongest gene sets of a contrast (`said`: in words) by |NES|; filled bars have q < 0.25 (gseapy's FDR)."""
     part = table[(table["contrast"] == contrast) & table["nes"].notna()]
     part = part.reindex(part["nes"].abs().sort_values(ascending=False, kind="stable").index)[:most].sort_values(
         "nes", ascending=False
@@ -292,7 +292,7 @@ def enrichment(table: pd.DataFrame, contrast: str, most: int = 16) -> Figure:
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("normalised enrichment score (pale: q of 0.25 or more)")
-    ax.set_title(f"Which gene sets lead and trail in {contrast}?")
+    ax.set_title(f"Which gene sets lead and trail: {said}?")
     return fig
 
 

@@ -90,7 +90,7 @@ def posteriors(panels: Sequence[tuple[str, np.ndarray]], low: float, high: float
 
 @styled
 def bands(panels: Sequence[tuple[str, pd.DataFrame]], title: str, percent: Sequence[bool]) -> Figure:
-    """What was found (dot) beside what chance gives (grey band, tick: median), one row per tumour; NA rows say why.
+    """What was found (dot) beside what chance gives (grey band, tick: median), one row per tumour or axis; NA says why.
 
     A panel is (label, table with ``label``, ``value``, ``low``, ``median``, ``high``, ``note``).
     """

@@ -184,6 +184,7 @@ def summarise_loop(
             line |= {
                 f"coupling_{name}": one.value, f"p_{name}": one.p, f"p_{name}_adjusted": one.p_adjusted,
                 f"n_swapped_{name}": one.n,
+                **{f"null_{name}_{end}": v for end, v in zip(("low", "median", "high"), one.null, strict=True)},
             }  # fmt: skip
         for label in RESPONSES:
             prefix = "" if label == "m_csc" else f"{label}_"

@@ -121,7 +121,7 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
         return [*blocks, note("No contrast was made; the chapter 'Not assessable' says why.")]
     for contrast in sorted(set(table["contrast"]) | set(de["contrast"])):
         part, genes = table[table["contrast"] == contrast], de[de["contrast"] == contrast]
-        blocks.append(heading(f"{contrast}: {names.get(contrast, 'high against low state')}"))
+        blocks.append(heading(names.get(contrast, contrast)))
         bad = part[part["nes"].isna()]
         if len(part) == len(bad):
             source = bad if len(bad) else genes
@@ -136,13 +136,13 @@ def enrichment_chapter(d: Data, page: Page) -> list[Block]:
             blocks.append(
                 page.figure(
                     f"enrichment_{contrast}",
-                    figures_niche.enrichment(table, contrast),
-                    f"Which gene sets lead and trail in {contrast}?",
+                    figures_niche.enrichment(table, contrast, names.get(contrast, contrast)),
+                    f"Which gene sets lead and trail: {names.get(contrast, contrast)}?",
                     (f"n = {count(n, 'patient')} with both states. " if n == n else "")
                     + "Null: permuted genes. "
                     + "Sets with the largest absolute normalised enrichment score; pale: q of 0.25 or more.",
-                    f"Bars of normalised enrichment scores for {contrast}; {int((part['q'] < 0.25).sum())} of "
-                    f"{int(part['nes'].notna().sum())} sets have q below 0.25.",
+                    f"Bars of normalised enrichment scores, {names.get(contrast, contrast)}; "
+                    f"{int((part['q'] < 0.25).sum())} of {int(part['nes'].notna().sum())} sets have q below 0.25.",
                     part[["gene_set", "size", "nes", "p", "q", "leading_edge"]],
                 )
             )

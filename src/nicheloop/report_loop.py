@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from nicheloop import figures, figures_niche, figures_patients
+import numpy as np
+
+from nicheloop import figures, figures_niche, figures_patients, figures_states
 from nicheloop.report_axes import span
 from nicheloop.report_data import Data
 from nicheloop.report_page import (
@@ -253,6 +255,7 @@ def coupling_blocks(d: Data, page: Page) -> list[Block]:
             f"{d.config.loop.min_stratum} patients are not swapped; without a stratum that is large enough the answer "
             "is NA."
         ),
+        *swap_figure(table, page),
         page.table(
             "coupling",
             table,
@@ -278,6 +281,42 @@ def coupling_blocks(d: Data, page: Page) -> list[Block]:
             most=20,
             letters=UNCUT,
         ),
+    ]
+
+
+def swap_figure(table: pd.DataFrame, page: Page) -> list[Block]:
+    """Coupling of every axis beside its swapped pairings; axes that could not be swapped say so."""
+    import pandas as pd
+
+    panels = []
+    for name, label in (
+        ("forward", "niche ligand x response of malignant cells"),
+        ("forward_high", "x response of CSC-high cells"),
+        ("return", "return ligand x niche response"),
+    ):
+        columns_ = {"value": f"coupling_{name}", **{e: f"null_{name}_{e}" for e in ("low", "median", "high")}}
+        part = pd.DataFrame(
+            {k: table[c].astype(float) if c in table else np.full(len(table), np.nan) for k, c in columns_.items()}
+        )
+        swapped = table.get(f"n_swapped_{name}", pd.Series(0, index=table.index)).fillna(0)
+        part.insert(0, "label", [str(a).replace("_", " ") for a in table["axis"]])
+        panels.append((label, part.assign(note=[f"{n:.0f} patients to swap" for n in swapped])))
+    if not any(part["value"].notna().any() for _, part in panels):
+        return []
+    title = "Are ligand and response coupled more than between swapped patients?"
+    return [
+        page.figure(
+            "coupling_swap",
+            figures_states.bands(panels, title, (False, False, False)),
+            title,
+            "Dot: mean product of the two factors over patients, standardised within subtype and data set; grey: 95 % "
+            "of the pairings swapped within these strata, tick: their median. Only a dot right of its band speaks "
+            "for a coupling; q and what is left beyond stress and ambient RNA are in the table.",
+            "Coupling of ligand and response per axis beside swapped pairings of patients; "
+            + "; ".join(f"{label}: {int(t['value'].notna().sum())} of {len(t)} axes swapped" for label, t in panels)
+            + ".",
+            pd.concat([t.assign(factor=label) for label, t in panels], ignore_index=True),
+        )
     ]
 
 

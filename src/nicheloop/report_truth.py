@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nicheloop import figures, figures_niche
+from nicheloop.figures import type_words
 from nicheloop.report_data import Data
 from nicheloop.report_page import Block, Page, columns, count, fraction, note, number
 
@@ -147,11 +148,11 @@ def truth_chapter(d: Data, page: Page) -> list[Block]:
         blocks.append(
             page.table(
                 "truth_confusion",
-                cross,
+                cross.assign(planted=[type_words(str(v)) for v in cross["planted"]]),
                 {
                     "planted": ("planted", None),
                     "F1": ("F1", lambda v: number(v, 4)),
-                    **{c: (c.replace("_", " "), number) for c in cross.columns if c not in ("planted", "F1")},
+                    **{c: (type_words(c), number) for c in cross.columns if c not in ("planted", "F1")},
                 },
                 "Planted against found types.",
                 "Kept singlets; rows: planted, columns: found.",

@@ -888,6 +888,8 @@ declare(
     Column(r"p_(forward|forward_high|forward_aldh1a3|return)_adjusted", "float", "the same swap of what stress and ambient RNA of the "
            "patients leave of both factors; a claim needs both below the level", "-", "not enough patients beyond strata and slopes",
            low=0, high=1, pattern=True),
+    Column(r"null_(forward|forward_high|forward_aldh1a3|return)_(low|median|high)", "float", "2.5 %, median and 97.5 % of the swapped pairings",
+           "-", "not enough patients", pattern=True),
     Column(r"n_swapped_(forward|forward_high|forward_aldh1a3|return)", "int", "patients in strata that were swapped", "patients",
            low=0, pattern=True),
     Column("coupling_forward_high", "float", "as coupling_forward, response of CSC-high cells", "-", "not enough patients"),
