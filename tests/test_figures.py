@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,6 +38,28 @@ def test_render_gives_the_same_bytes_whatever_the_user_set(monkeypatch: pytest.M
         second = [figures.render(figures_cells.qc_attrition(counts), kind) for kind in ("png", "svg")]
     assert first == second
     assert first[0].startswith(b"\x89PNG") and b"dc:date" not in first[1]
+
+
+def test_drawing_once_gives_what_savefig_gives() -> None:
+    """Matplotlib's own savefig draws twice, the first time for the layout."""
+    import matplotlib
+    from PIL import Image
+
+    counts = pd.DataFrame({"pass": [10, 0], "doublet": [2, 0]}, index=["a", "b"])
+    plain, ours = figures_cells.qc_attrition(counts), figures_cells.qc_attrition(counts)
+    saved = {kind: io.BytesIO() for kind in ("png", "svg", "pdf")}
+    with matplotlib.rc_context(figures.style()):
+        plain.savefig(saved["png"], dpi=figures.DPI)
+        figures.render(ours)  # freezes the layout
+        ours.savefig(saved["svg"], format="svg", dpi=figures.DPI, metadata={"Date": None, "Creator": None})
+        undated = {"CreationDate": None, "Creator": None, "Producer": None}
+        ours.savefig(saved["pdf"], format="pdf", dpi=figures.DPI, metadata=undated)
+    reduced = io.BytesIO()
+    figures.few_colours(np.asarray(Image.open(saved["png"]).convert("RGBA")), reduced)
+    again = figures_cells.qc_attrition(counts)
+    assert figures.render(again) == reduced.getvalue()
+    assert figures.render(again, "svg") == saved["svg"].getvalue()
+    assert figures.render(again, "pdf") == saved["pdf"].getvalue()
 
 
 def test_stratified_keeps_every_sample_and_its_share() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 P = ParamSpec("P")
 NAMES = {
@@ -128,32 +129,39 @@ def render(figure: Figure, kind: str = "png") -> bytes:
     """Bytes of a figure as ``png``, ``svg`` or ``pdf``: no date and no version inside, same figure, same bytes."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    metadata: dict[str, Any] = {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }[kind]
-    with matplotlib.rc_context(style()):
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+    before, figure.dpi = figure.dpi, DPI
+    with matplotlib.rc_context(style()):  # each is drawn once: savefig draws twice, the first time to solve the layout
+        canvas = FigureCanvasAgg(figure)
+        if kind == "png" or isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            canvas.draw()
+        if kind == "png":
+            few_colours(np.asarray(canvas.buffer_rgba()), buffer)
+        elif kind == "svg":
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+        else:
+            FigureCanvasPdf(figure).print_pdf(
+                buffer, metadata={"CreationDate": None, "Creator": None, "Producer": None}
+            )
+    figure.dpi = before
     if figure.get_layout_engine() is not None:
         figure.set_layout_engine("none")  # the layout is solved: a second rendering need not solve it again
         for ax in figure.axes:  # the solver's last bits differ from run to run and would name the SVG's clip paths
             left, bottom, width, height = (round(float(v), 5) for v in ax.get_position().bounds)
             ax.set_position((left, bottom, width, height))
-    return few_colours(buffer.getvalue()) if kind == "png" else buffer.getvalue()
+    return buffer.getvalue()
 
 
-def few_colours(png: bytes) -> bytes:
-    """The same picture with a palette of 256 colours: half the bytes, no visible difference."""
+def few_colours(picture: NDArray[np.uint8], out: io.BytesIO) -> None:
+    """Write (height, width, 4) pixels as PNG with a palette of 256 colours: half the bytes, no visible difference."""
     from PIL import Image
 
-    out = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "png", optimize=True)
-    return out.getvalue()
+    image = Image.fromarray(picture).convert("RGB")
+    image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "png", optimize=True)
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
