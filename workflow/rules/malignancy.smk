@@ -65,8 +65,6 @@ rule receptor_status:
         "<results>/logs/receptor-status.log",
     benchmark:
         "<results>/benchmarks/receptor-status.tsv"
-    group:
-        "cohort"
     conda:
         "../../environment.yml"
     resources:
