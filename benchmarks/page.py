@@ -1,4 +1,6 @@
-"""docs/benchmarks.md and its plots from benchmarks/results/*.json; what was not measured is named as such.
+"""docs/benchmarks.md, its plots and the table of docs/scaling.md from benchmarks/results/*.json.
+
+What was not measured is named as such.
 
 python -m benchmarks.page
 """
@@ -9,8 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images"
+SCALING = ROOT / "docs" / "scaling.md"
+BEGIN, END = "<!-- growth: begin -->", "<!-- growth: end -->"
 QUIET = 0.5  # load before the run above which times are of a busy machine
 SIZES = {"peer": (10_000, 50_000, 100_000), "growth": (10_000, 30_000, 100_000, 300_000, 1_000_000)}
 
@@ -149,8 +155,51 @@ def plot(rows: list[dict[str, Any]]) -> None:
     figure.savefig(IMAGES / "growth.png", dpi=120, metadata={"Software": None})
 
 
+def line(points: list[tuple[float, float]], at: float) -> float:
+    """Value of the straight line through the logarithms of (cells, value) at `at` cells."""
+    n, v = np.log(np.array(points, dtype=float)).T
+    slope, height = np.polyfit(n, v, 1)
+    return float(np.exp(height + slope * np.log(at)))
+
+
+def scaling() -> list[str]:
+    """Per rule: what one job of the largest size measured took, and the fitted curve at sizes not measured."""
+    found = read("growth")
+    rows = found["rows"] if found else []
+    if not rows:
+        return ["Not measured yet: `make bench-growth`.", ""]
+    last, at = rows[-1], (1_000_000, 10_000_000)
+    sizes = ", ".join(f"{r['cells']:,}{busy(r['load_before'])}" for r in rows)
+    lines = [f"Measured at {sizes} cells by `make bench-growth`; {machine(found['machine'])}."]
+    if len(rows) > 1:
+        lines[0] += (
+            " The last columns continue the fitted lines beyond what was measured: take them as orders of magnitude."
+        )
+    far = " | ".join(f"{n / 1e6:g} million: processor hours, peak MB of a job" for n in at)
+    lines += ["", f"| rule | jobs | peak MB of a job | processor s, all jobs |{f' {far} |' if len(rows) > 1 else ''}"]
+    lines += ["|---|---:|---:|---:|" + "---:|" * (len(at) if len(rows) > 1 else 0)]
+    for name in sorted(last["rules"], key=lambda k: -last["rules"][k]["cpu_seconds"]):
+        rule = last["rules"][name]
+        points = [(r["cells"], r["rules"][name]) for r in rows if name in r["rules"]]
+        points = [p for p in points if p[1]["cpu_seconds"] > 0 and p[1]["peak_mb"] > 0]
+        cells = [name, f"{rule['jobs']:,}", f"{rule['peak_mb']:,.0f}", f"{rule['cpu_seconds']:,.0f}"]
+        for n in at if len(rows) > 1 else ():
+            if len(points) < 2:
+                cells.append("-")
+                continue
+            hours = line([(m, q["cpu_seconds"]) for m, q in points], n) / 3600
+            # the jobs of a rule that scatters see one sample, whatever the cohort
+            peak = rule["peak_mb"] if rule["jobs"] > 1 else line([(m, q["peak_mb"]) for m, q in points], n)
+            cells.append(f"{hours:,.1f}, {peak:,.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    disk = "; ".join(f"{r['cells']:,} cells {r['disk_mb']:,} MB" for r in rows)
+    return [*lines, "", f"Disk used by the results: {disk}.", ""]
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
+    before, _, rest = SCALING.read_text().partition(BEGIN)
+    SCALING.write_text("\n".join([f"{before}{BEGIN}", *scaling()]) + END + rest.partition(END)[2])
     head = [
         "# Benchmarks", "",
         "Written by `make bench` from `benchmarks/results/*.json`. Wall times of a busy machine say little, also as "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -58,6 +59,27 @@ def test_cohort_is_26_patients_of_the_published_subtypes_and_repeats(tmp_path: P
     x = mmread(tmp_path / "a/p001/matrix.mtx.gz").tocsc()
     assert x.shape == (cohort.N_GENES, 200)
     assert 1000 < np.median(np.diff(x.indptr)) < 2200
+
+
+def test_scaling_continues_the_fitted_lines(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    assert page.scaling() == ["Not measured yet: `make bench-growth`.", ""]
+    machine = {"processor": "P", "cores_used": 2, "cores": 2, "memory_gb": 24, "python": "3.11"}
+    row = lambda n, jobs: {  # noqa: E731
+        "cells": n, "load_before": 0.1, "disk_mb": n // 100,
+        "rules": {
+            "embed": {"jobs": 1, "cpu_seconds": n * 0.036, "peak_mb": n * 0.02},
+            "qc": {"jobs": jobs, "cpu_seconds": n * 0.0036, "peak_mb": 300.0},
+        },
+    }  # fmt: skip
+    (tmp_path / "growth.json").write_text(json.dumps({"machine": machine, "rows": [row(10_000, 3)], "exponents": {}}))
+    assert "| embed | 1 | 200 | 360 |" in page.scaling()
+    (tmp_path / "growth.json").write_text(
+        json.dumps({"machine": machine, "rows": [row(10_000, 3), row(30_000, 8)], "exponents": {}})
+    )
+    text = page.scaling()
+    assert "| embed | 1 | 600 | 1,080 | 10.0, 20,000 | 100.0, 200,000 |" in text
+    assert "| qc | 8 | 300 | 108 | 1.0, 300 | 10.0, 300 |" in text  # a job sees one sample, whatever the cohort
 
 
 def test_page_says_what_was_not_measured(monkeypatch, tmp_path: Path):
