@@ -453,6 +453,8 @@ def _frame(x: float, y: float, width: float, height: float) -> Any:
     return Rectangle((x, y), width, height, fill=False, edgecolor=INK, lw=1.0)
 
 
-def _group_rank(name: str) -> tuple[int, str]:
+def _group_rank(name: str) -> tuple[int, int, str]:
     kinds = ("clone", "unassigned", "normal", "caf", "reference")
-    return (next((i for i, k in enumerate(kinds) if name.startswith(k)), len(kinds)), name)
+    digits = name.rpartition("_")[2]
+    number = int(digits) if digits.isdigit() else 0  # clone 10 comes after clone 9
+    return (next((i for i, k in enumerate(kinds) if name.startswith(k)), len(kinds)), number, name)

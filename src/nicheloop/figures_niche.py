@@ -106,10 +106,13 @@ def tam_planes(panels: Sequence[tuple[str, pd.DataFrame]], cut: float) -> Figure
         ax.set_title(short(title, 30), fontsize=8.5)
         ax.set(xlim=(low, high), ylim=(low, high))
         ax.tick_params(labelbottom=True)
+    for i, ax in enumerate(axes[: len(panels)]):
+        if i % columns == 0:
+            ax.set_ylabel("M2 z", fontsize=8.5)
+        if i + columns >= len(panels):
+            ax.set_xlabel("M1 z", fontsize=8.5)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
-    fig.supxlabel("M1 (z against matched null)", fontsize=8.5)
-    fig.supylabel("M2 (z against matched null)", fontsize=8.5)
     marks = [
         Line2D(
             [], [], marker="o", ls="", color=c, ms=5, label=n.replace("_", "-").replace("m1", "M1").replace("m2", "M2")

@@ -53,7 +53,8 @@ def shares(table: pd.DataFrame, palette: Mapping[str, str], title: str, label: s
     ax.set_xlim(0, 1.18)
     ax.set_xticks(np.linspace(0, 1, 6), [f"{v:.0f} %" for v in np.linspace(0, 100, 6)])
     ax.set_xlabel(label)
-    ax.set_title(title, pad=24)
+    shown = sum(name in table for name in palette)
+    ax.set_title(title, pad=12 + 12 * -(-shown // 6))  # room for the rows of the legend
     ax.legend(ncols=6, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, fontsize=7.5, columnspacing=1.0)
     return fig
 

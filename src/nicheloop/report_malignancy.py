@@ -180,9 +180,7 @@ def malignancy_chapter(d: Data, page: Page) -> list[Block]:
     for s in d.samples:
         profile = table[table["sample"] == s]
         if len(profile):
-            panels.append(
-                (f"{figures.short(d.label(s), 40)}; reference: {rung(d, s, calls).replace('_', ' ')}", profile)
-            )
+            panels.append((f"{figures.short(d.label(s), 40)}; reference: {short_words(rung(d, s, calls))}", profile))
     for i, part in enumerate(figures.chunks(panels[: 4 * PANELS], PANELS), start=1):
         more = f" The first {4 * PANELS} of {len(panels)} samples are drawn." if len(panels) > 4 * PANELS else ""
         blocks.append(
