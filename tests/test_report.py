@@ -487,7 +487,7 @@ def test_measurability_comes_first_and_decoys_are_counted(page: str) -> None:
     guards = cell_texts(page, "barcode_guards")
     assert len(guards) == 4 and all(r[1:] == ["12", "3"] for r in guards)
     subtype = {r[3]: r for r in cell_texts(page, "axis_subtypes")}
-    assert subtype["TNBC"][7] == "-0.5 (-1.25 to 0.25)" and "unknown subtype" in subtype
+    assert subtype["TNBC"][5] == "1" and subtype["TNBC"][8] == "-0.5 (-1.25 to 0.25)" and "unknown subtype" in subtype
 
 
 def test_reasons_are_not_cut(page: str) -> None:

@@ -247,8 +247,8 @@ def subtype_blocks(d: Data, chosen: pd.DataFrame, page: Page) -> list[Block]:
             "axis_subtypes",
             part,
             columns(
-                "axis | sender | receiver | who: subtype | n_patients # tumours | n_assessable # assessable | "
-                "n_significant # significant | mean ~ log2 strength | own ~ specificity"
+                "axis | sender | receiver | who: subtype | n_patients # tumours | n_inferred # subtype inferred | "
+                "n_assessable # assessable | n_significant # significant | mean ~ log2 strength | own ~ specificity"
             ),
             "The same pairs by subtype.",
             "Descriptive: no test between subtypes. NA: fewer than two assessable tumours of the subtype.",

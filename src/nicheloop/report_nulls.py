@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nicheloop import figures, figures_states
-from nicheloop.report_data import Data
+from nicheloop.report_data import Data, flagged
 from nicheloop.report_page import SAMPLES, Block, Page, columns, count, heading, many, text
 from nicheloop.report_text import short_words
 
@@ -116,7 +116,7 @@ def null_blocks(d: Data, page: Page) -> list[Block]:
         ),
         page.table(
             "csc_nulls",
-            table,
+            flagged(table),
             columns(
                 "sample | subtype | n_pairs # pairs | fraction % share | null_low % pairs, low | null_median % "
                 "median | "
@@ -290,7 +290,7 @@ def her2_pten_blocks(d: Data, page: Page) -> list[Block]:
         ),
         page.table(
             "her2_pten",
-            table,
+            flagged(table),
             columns(
                 "sample | subtype | n_malignant # malignant cells | her2_amplicon = HER2 amplicon | pten = PTEN | "
                 "pten_ratio # "
@@ -356,7 +356,7 @@ def tissue_blocks(d: Data, page: Page) -> list[Block]:
         ),
         page.table(
             "tissue",
-            table.sort_values(["patient", "tissue"], kind="stable"),
+            flagged(table.sort_values(["patient", "tissue"], kind="stable")),
             columns(
                 "patient | sample | tissue | subtype | n_malignant # malignant cells | m_csc_fraction % CD44+/CD24- "
                 "| m_csc_low "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nicheloop import figures, figures_niche
-from nicheloop.report_data import Data
+from nicheloop.report_data import Data, flagged
 from nicheloop.report_isoforms import isoform_blocks
 from nicheloop.report_nulls import (
     locus_blocks,
@@ -85,7 +85,7 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
     blocks.append(
         page.table(
             "csc_patients",
-            table,
+            flagged(table),
             columns(
                 "sample | subtype | n_malignant # cells | n_foreign # doublets left out | "
                 "median_umi # median UMI | informative_fraction % CD24 "
@@ -186,7 +186,7 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
     blocks.append(
         page.table(
             "aldh1a3",
-            table,
+            flagged(table),
             columns(
                 "sample | subtype | n_malignant # malignant cells | aldh1a3_fraction % ALDH1A3-high | aldh1a3_low % "
                 "low | aldh1a3_high % high | aldh1a3_lp_fraction % LP-adjusted | overlap_fraction % in both states | "
@@ -285,7 +285,7 @@ def tam_chapter(d: Data, page: Page) -> list[Block]:
     blocks.append(
         page.table(
             "tam_patients",
-            table,
+            flagged(table),
             columns(
                 "sample | subtype | n_macrophage # macrophages | n_monocyte # monocytes | m1_median # median M1 z | "
                 "m2_median # median M2 z | fraction_m1_like % M1-like | fraction_m2_like % M2-like | fraction_mixed "
