@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +42,11 @@ class Layout:
     arm: NDArray[np.object_]
     start: Ints
     end: Ints
+
+    @cached_property
+    def arm_codes(self) -> tuple[NDArray[np.str_], Ints, Ints]:
+        """Names of the arms, sorted; (genes,) position of each gene's arm among them; genes of each."""
+        return np.unique(self.arms.astype(str), return_inverse=True, return_counts=True)
 
 
 def _pyramid(n: int) -> Floats:

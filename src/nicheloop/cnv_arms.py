@@ -36,7 +36,7 @@ def scores(x: sparse.csr_matrix, where: Layout, which: int | None = None) -> Flo
     (cells, arms) arms in sorted order, weighted by how well they are measured.  Linear in `x`.
     """
     used = np.ones(len(where.columns), dtype=bool) if which is None else np.arange(len(where.columns)) % 2 == which
-    names, arm = np.unique(where.arms.astype(str), return_inverse=True)
+    names, arm, _ = where.arm_codes
     n = np.bincount(arm[used], minlength=len(names))
     rows, arm = where.columns[used], arm[used]
     weights = sparse.csr_matrix((1 / np.sqrt(n[arm]), (rows, arm)), shape=(x.shape[1], len(names)))
