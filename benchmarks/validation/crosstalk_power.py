@@ -179,7 +179,7 @@ def cohort_answer(task: CohortTask) -> dict[str, Any]:
     said = {
         "cohort": task.name, "n": task.n, "nicheloop": claims(table), "status": str(row["status"]),
         "n_assessable": int(row["n_assessable"]), "n_present": int(row["n_present"]),
-        "p_forward": float(row["p_forward"]), "p_return": float(row["p_return"]),
+        **{p: float(row[p]) for p in ("p_forward", "p_forward_adjusted", "p_return", "p_return_adjusted")},
     }  # fmt: skip
     return said | (cell_claims(task.patients, rng) if task.cells else {})
 
@@ -232,14 +232,23 @@ def rates(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def between_checks(answers: pd.DataFrame) -> list[Check]:
-    """Coupling and sentence of cohorts in which a technical quantity differs between patients."""
+    """Coupling and sentence of cohorts in which a technical quantity differs between patients.
+
+    A claim needs the raw and the adjusted swap, so the larger p is judged; the raw one alone is stated.
+    """
     checks = []
     for name, group in answers.groupby("cohort", sort=False):
         null = "ligand and response are independent over patients; between patients differs: " + str(name)
         n = int(group["n"].iloc[0])
         for side in ("forward", "return"):
-            p = group[f"p_{side}"].fillna(1.0).to_numpy(dtype=float)
-            checks.append(Check(f"coupling swap, {side}", f"{n} patients: {name}", null, p, nuisance=True))
+            raw, both = group[f"p_{side}"], group[[f"p_{side}", f"p_{side}_adjusted"]].max(axis=1, skipna=False)
+            where = f"{n} patients: {name}"
+            for test, p, judged in (
+                (f"coupling swap, {side}", both, True),
+                (f"coupling swap, {side}: raw", raw, False),
+            ):
+                values = p.fillna(1.0).to_numpy(dtype=float)
+                checks.append(Check(test, where, null, values, nuisance=True, judged=judged))
         checks.append(Check("sentence of a cohort", f"{n} patients: {name}", null,
                             np.where(group["nicheloop"], 0.05, 1.0), nuisance=True))  # fmt: skip
     return checks
