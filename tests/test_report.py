@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import gzip
 import hashlib
@@ -41,6 +42,7 @@ from nicheloop import (
     vocabulary,
 )
 from nicheloop.config import Config, load_config
+from repository import ROOT
 
 HEADINGS = [
     "Summary", "Quality", "Map", "Composition", "Annotation", "Malignancy", "Cancer stem cells (CD44/CD24 and ALDH1A3)",
@@ -803,3 +805,13 @@ def test_find_figure() -> None:
     assert report_data.find_figure(summary, "caf", "malignant") == 0.01
     assert report_data.find_figure(summary, "positive", "upper") == 0.03
     assert np.isnan(report_data.find_figure(summary, "flag"))
+
+
+def test_every_figure_has_a_chapter_in_snakemakes_own_report(page: str) -> None:
+    rules = (ROOT / "workflow" / "rules" / "common.smk").read_text()
+    block = re.search(r"FIGURE_CHAPTERS = (\{.*?\n\})", rules, re.S)
+    assert block
+    starts = tuple(ast.literal_eval(block[1]))
+    names = set(re.findall(r'<figure id="figure-([^"]+)">', page))
+    assert {"aldh_isoforms", "qc_waterfall"} <= names
+    assert sorted(n for n in names if not n.startswith(starts)) == []

@@ -147,7 +147,7 @@ FIGURE_CHAPTERS = {
     "cnv": "5 Malignancy",
     "arm_checks": "5 Malignancy",
     "csc": "6 Cancer stem cells",
-    "aldh1a3": "6 Cancer stem cells",
+    "aldh": "6 Cancer stem cells",
     "tam": "7 Macrophages",
     "axes": "8 Crosstalk",
     "patients": "8 Crosstalk",
