@@ -20,11 +20,13 @@ from nicheloop.errors import UserError
 
 pytestmark = pytest.mark.faults
 PANEL = [f"GENE{i}" for i in range(400)]
+# A limit on the size of files would cut the modules that Python compiles beside their source, too.
+LIMITED = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def qc(counts: Path, out: Path, *, before=None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nicheloop", "qc", "--counts", str(counts), "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=before)
+    return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=before, env=LIMITED)
 
 
 def one_message(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -71,7 +73,7 @@ def test_a_full_disk_while_any_kind_of_file_is_written(kind: str, tmp_path: Path
     )
     path = tmp_path / f"x.{kind}"
     arguments = [sys.executable, "-c", code, str(path), __import__("json").dumps(record_of("s", 0, 0))]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=LIMITED)
     assert "MESSAGE" in done.stdout, done.stdout + done.stderr
     assert str(path) in done.stdout and "Make room" in done.stdout
     assert list(tmp_path.iterdir()) == []
