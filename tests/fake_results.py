@@ -315,6 +315,11 @@ def _csc_cohort(results: Path, csc: list[dict[str, object]]) -> None:
                 **{k: (v if ok else np.nan) for k, v in numbers.items()}})  # fmt: skip
     _write(pd.DataFrame(isoforms), results, "csc_isoforms")
     _write(pd.DataFrame([
+        {"chemistry": "10x", "outcome": o, "subtype": "TNBC", "status": "too_few_patients", "reason": "1 and 1; 3 of each are needed",
+         "n_subtype": 1, "n_others": 1, "n_inferred": 0, "fraction": 0.1, "fraction_low": np.nan, "fraction_high": np.nan,
+         "others_fraction": 0.2, "odds_ratio": np.nan, "odds_low": np.nan, "odds_high": np.nan, "p": np.nan}
+        for o in ("m_csc", "aldh1a3")]), results, "csc_subtypes")  # fmt: skip
+    _write(pd.DataFrame([
         {"stratum": s, "outcome": "m_csc_fraction", "status": "too_few_patients", "reason": "1 PTEN-low and 0 other tumours; 3 needed",
          "n_stratum": 1, "n_low": 1, "n_other": 0, "mean_low": 0.1, "mean_other": np.nan, "p": np.nan}
         for s in ("HER2-amplified", "not amplified", "all")]), results, "her2_pten_tests")  # fmt: skip

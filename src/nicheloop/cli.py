@@ -87,7 +87,7 @@ STAGES = (
     Stage("csc-cohort", "csc_cohort.run_csc_cohort", "CSC nulls, read-outs, marker loci, HER2 and PTEN over patients",
           {"csc_patients": "cohort/csc_patients.tsv"},
           {**_lists("csc", "scores", "malignancy", "ambient", "pairs", "readouts"), **RECORDS}, {"options": "csc"}, True,
-          ("out", "out_readouts", "out_loci", "out_locus_tests", "out_her2_pten", "out_her2_pten_tests", "out_isoforms")),
+          ("out", "out_readouts", "out_loci", "out_locus_tests", "out_her2_pten", "out_her2_pten_tests", "out_isoforms", "out_subtypes")),
     Stage("tam", "tam.run_tam", "macrophages on the M1 and M2 axes",
           {**COUNTS, **TYPES, "scores": "scores.parquet of the sample", "profiles": "profiles.parquet of the sample"},
           sections={"options": "tam", "scoring": "scoring"}, seed=True, outputs=("out", "out_draws")),

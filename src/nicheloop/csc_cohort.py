@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import csc_isoforms, csc_loci, her2_pten, io, patients, state_readouts, stats
+from nicheloop import csc_isoforms, csc_loci, csc_subtypes, her2_pten, io, patients, state_readouts, stats
 from nicheloop.csc_rates import read_ambient
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def run_csc_cohort(
     out_her2_pten: str | Path,
     out_her2_pten_tests: str | Path,
     out_isoforms: str | Path,
+    out_subtypes: str | Path,
     *,
     options: Csc,
     seed: int,
@@ -108,6 +109,7 @@ def run_csc_cohort(
     also: dict[str, str | Path] = {
         "csc_readout_cohort": out_readouts, "csc_loci": out_loci, "csc_locus_tests": out_locus_tests,
         "her2_pten": out_her2_pten, "her2_pten_tests": out_her2_pten_tests, "csc_isoforms": out_isoforms,
+        "csc_subtypes": out_subtypes,
     }  # fmt: skip
     with io.stage_output(out, "csc_nulls", stage="csc-cohort", also=also) as result:
         table = io.read_table(csc_patients)
@@ -173,6 +175,10 @@ def run_csc_cohort(
             result.extra["csc_readout_cohort"] = pool_readouts(
                 pd.concat(effects, ignore_index=True), confidence=options.confidence, alpha=options.alpha
             )
+        tumours = {str(r["sample"]) for r in known if not patients.is_normal(r)}
+        speaking = table[table["primary_sample"].astype(bool) & table["sample"].isin(tumours)]
+        if contrasts := csc_subtypes.subtype_contrasts(speaking, options=options, seed=seed).to_dict("records"):
+            result.extra["csc_subtypes"] = pd.DataFrame(contrasts)
         if isoforms:
             result.extra["csc_isoforms"] = pd.DataFrame(isoforms)
         if strata:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from nicheloop import figures, figures_niche
+from nicheloop.report_axes import span
 from nicheloop.report_data import Data, cohort_words
 from nicheloop.report_nulls import her2_pten_blocks, tissue_blocks
 from nicheloop.report_page import Block, Page, bullets, columns, count, heading, interval, listed, note, text
@@ -96,8 +97,29 @@ def cohort_chapter(d: Data, page: Page) -> list[Block]:
                     "highest % | aldh % median ALDH1A3-high"
                 ),
                 "Stem-cell states by subtype.",
-                "Descriptive; no test. CD44+/CD24- is expected to be more frequent in basal-like tumours because it is "
-                "a subtype marker too.",
+                "CD44+/CD24- is expected to be more frequent in basal-like tumours because it is a subtype marker too.",
+            )
+        )
+    contrasts = d.table("csc_subtypes")
+    if len(contrasts):
+        told = contrasts.assign(
+            outcome=[{"m_csc": "CD44+/CD24-", "aldh1a3": "ALDH1A3-high"}.get(o, o) for o in contrasts["outcome"]],
+            odds=[span(r.odds_ratio, r.odds_low, r.odds_high) for r in figures.records(contrasts)],
+        )
+        blocks.append(
+            page.table(
+                "csc_subtypes",
+                told,
+                columns(
+                    "outcome: state | chemistry | subtype | n_subtype # tumours | n_others # others | fraction % mean "
+                    "fraction | others_fraction % of the others | odds ~ odds ratio | p # | status ="
+                ),
+                "Does a subtype have more of them?",
+                "One primary tumour per patient, within a chemistry. Means and odds ratio from a random-effects model "
+                "of logits with the interval of every tumour; p: all divisions of the patients into groups of that "
+                f"size. Fewer than {d.config.csc.min_stratum} tumours on a side: no test. Dataset and treatment are "
+                "not adjusted for.",
+                path="cohort/csc_subtypes.tsv",
             )
         )
     return blocks + her2_pten_blocks(d, page) + tissue_blocks(d, page)

@@ -680,6 +680,26 @@ declare(
     _prob("p", "as many counts from ambient RNA alone, one-sided (Poisson)", "ambient RNA not estimated"),
 )  # fmt: skip
 declare(
+    "csc_subtypes", "cohort/csc_subtypes.tsv", "CSC fractions of a subtype against the other tumours of its chemistry; the patient is the unit",
+    ["chemistry", "outcome", "subtype"],
+    Column("chemistry", "str", "chemistry of the sheet, or unknown: fractions of different chemistries are not compared"),
+    Column("outcome", "str", "m_csc (CD44+/CD24-) or aldh1a3 (ALDH1A3-high)"),
+    Column("subtype", "str", "subtype"),
+    Column("status", "str", "tested, or too_few_patients"),
+    Column("reason", "str", "the status in words, with n"),
+    Column("n_subtype", "int", "tumours of the subtype with a fraction", "patients", low=0),
+    Column("n_others", "int", "other tumours with a fraction", "patients", low=0),
+    Column("n_inferred", "int", "tumours of both sides whose subtype is inferred", "patients", low=0),
+    Column("fraction", "float", "random-effects mean of the subtype, from logits", "fraction", "no tumour", low=0, high=1),
+    Column("fraction_low", "float", "lower end of its interval", "fraction", "fewer than two tumours", low=0, high=1),
+    Column("fraction_high", "float", "upper end", "fraction", "fewer than two tumours", low=0, high=1),
+    Column("others_fraction", "float", "the mean of the others", "fraction", "no tumour", low=0, high=1),
+    Column("odds_ratio", "float", "odds of the state, subtype over others", "-", "not tested", low=0),
+    Column("odds_low", "float", "lower end of its interval", "-", "not tested", low=0),
+    Column("odds_high", "float", "upper end", "-", "not tested", low=0),
+    _prob("p", "two-sided, over divisions of the patients", "not tested"),
+)  # fmt: skip
+declare(
     "tam_patients", "cohort/tam_patients.tsv", "macrophages per patient (one primary sample each; others shown)", ["sample"],
     PATIENT, SAMPLE,
     Column("primary_sample", "bool", "the sample that speaks for the patient"),

@@ -140,6 +140,7 @@ rule csc_cohort:
         out_her2_pten="<results>/cohort/her2_pten.tsv",
         out_her2_pten_tests="<results>/cohort/her2_pten_tests.tsv",
         out_isoforms="<results>/cohort/csc_isoforms.tsv",
+        out_subtypes="<results>/cohort/csc_subtypes.tsv",
     log:
         "<results>/logs/csc-cohort.log",
     benchmark:
@@ -163,4 +164,5 @@ rule csc_cohort:
         " --out {output.out:q} --out-readouts {output.out_readouts:q} --out-loci {output.out_loci:q}"
         " --out-locus-tests {output.out_locus_tests:q} --out-her2-pten {output.out_her2_pten:q}"
         " --out-her2-pten-tests {output.out_her2_pten_tests:q} --out-isoforms {output.out_isoforms:q}"
+        " --out-subtypes {output.out_subtypes:q}"
         " --config {params.config:q} --seed {params.seed} 2> {log:q}"

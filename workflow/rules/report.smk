@@ -7,6 +7,7 @@ COHORT_TABLES = [
     "csc_patients.tsv",
     "csc_controls.tsv",
     "csc_isoforms.tsv",
+    "csc_subtypes.tsv",
     "csc_nulls.tsv",
     "csc_readouts.tsv",
     "csc_loci.tsv",
