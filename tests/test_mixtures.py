@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import sparse
 
 from nicheloop import mixtures, score
-from nicheloop.config import Csc
+from nicheloop.config import Scoring
 
 FOUND = {"leave_out": ("myeloid",), "min_cells": 20, "fold": 5.0, "alpha": 0.001}
 CUT = 0.15
@@ -52,11 +52,11 @@ def test_genes_that_are_asked_for_leave_no_cell_out() -> None:
 def test_malignant_doublets_take_no_part_in_what_is_said_of_malignant_cells() -> None:
     names, x, profiles = two_kinds(2, kind="epithelial")
     compartment = np.array(["malignant"] * 210 + ["epithelial"] * 10, dtype=object)
-    share = score.foreign_shares(x, names, compartment, profiles, Csc())
+    share = score.foreign_shares(x, names, compartment, profiles, Scoring())
     assert np.isnan(share[210:]).all()  # not asked of cells that are not malignant
-    assert (share[:200] < Csc().foreign_share).all()
-    assert (share[200:210] >= Csc().foreign_share).mean() > 0.8
-    none = score.foreign_shares(x, names, compartment, profiles.iloc[:0], Csc())
+    assert (share[:200] < Scoring().foreign_share).all()
+    assert (share[200:210] >= Scoring().foreign_share).mean() > 0.8
+    none = score.foreign_shares(x, names, compartment, profiles.iloc[:0], Scoring())
     assert (none[:210] == 0).all()  # a sample without profiles has no source
 
 
@@ -65,5 +65,5 @@ def test_a_tumour_that_is_mesenchymal_as_a_whole_keeps_its_cells() -> None:
     rng = np.random.default_rng(4)
     theirs = np.r_[np.full(200, 1.0), np.full(200, 0.4)]  # all its cells make the other type's genes
     x = sparse.csr_matrix(rng.poisson(theirs * 4, (200, 400)).astype(np.float32))
-    share = score.foreign_shares(x, names, np.array(["malignant"] * 200, dtype=object), profiles, Csc())
-    assert (share >= Csc().foreign_share).sum() == 0
+    share = score.foreign_shares(x, names, np.array(["malignant"] * 200, dtype=object), profiles, Scoring())
+    assert (share >= Scoring().foreign_share).sum() == 0

@@ -45,7 +45,7 @@ def run(tmp_path: Path, counts, types, calls, names=NAMES, record=None, said=Non
     kinds = np.array([*types, *["unresolved"] * (len(ids) - len(types))], dtype=object)
     profiles = tmp_path / "profiles.parquet"
     io.write_table(ambient.profiles(source.matrix(), list(source.genes), kinds), profiles, "profiles")
-    score.run_score(path, cells, calls, profiles, out, options=OPTIONS, csc=config.Csc())
+    score.run_score(path, cells, calls, profiles, out, options=OPTIONS)
     return io.read_table(out), io.read_status(out)
 
 

@@ -70,7 +70,7 @@ STAGES = (
           {**COUNTS, **TYPES, "reference": "cohort/cnv_reference.parquet"}, sections={"options": "malignancy"}, seed=True,
           outputs=("out", "out_cnv")),
     Stage("score", "score.run_score", "gene-set scores against matched nulls",
-          {**COUNTS, **TYPES, **MALIGNANT, "profiles": "profiles.parquet of the sample"}, sections={"options": "scoring", "csc": "csc"}),
+          {**COUNTS, **TYPES, **MALIGNANT, "profiles": "profiles.parquet of the sample"}, sections={"options": "scoring"}),
     Stage("receptor-status", "receptor_status.run_receptor_status", "receptors and subtype from the RNA of malignant cells", {},
           {**_lists("scores", "malignancy", "ambient"), **RECORDS}, {"options": "receptors"}),
     Stage("csc-rates", "csc_rates.run_csc_rates", "rates of the low and high states", {}, {**_lists("scores", "ambient"), **RECORDS}, {"options": "csc"}),

@@ -237,6 +237,25 @@ class Scoring(Section):
     min_cells: int = option(
         20, "fewest cells of a compartment to be scored", unit="cells", why="matching needs a mean", ge=3
     )
+    foreign_share: float = option(
+        0.15,
+        "share of a malignant cell's RNA from one other type at which it is left out",
+        unit="fraction",
+        why="a doublet holds about half of each",
+        gt=0,
+        le=1,
+    )
+    foreign_fold: float = option(
+        5.0, "fold over malignant cells of the genes that show it", unit="fold", why="half a cell doubles them", gt=1
+    )
+    foreign_alpha: float = option(
+        0.001,
+        "level of the test that a cell has more of them",
+        unit="probability",
+        why="many cells are asked",
+        gt=0,
+        lt=1,
+    )
 
 
 class Annotate(Section):
@@ -789,25 +808,6 @@ class Csc(Section):
         why="else zero is not low",
         ge=0,
         le=1,
-    )
-    foreign_share: float = option(
-        0.15,
-        "share of a malignant cell's RNA from one other type at which it is left out",
-        unit="fraction",
-        why="a doublet holds about half of each",
-        gt=0,
-        le=1,
-    )
-    foreign_fold: float = option(
-        5.0, "fold over malignant cells of the genes that show it", unit="fold", why="half a cell doubles them", gt=1
-    )
-    foreign_alpha: float = option(
-        0.001,
-        "level of the test that a cell has more of them",
-        unit="probability",
-        why="many cells are asked",
-        gt=0,
-        lt=1,
     )
     informative_zero: float = option(
         0.05,

@@ -49,7 +49,7 @@ def spared_genes() -> frozenset[str]:
 
 
 def foreign_shares(
-    x: csr_matrix, genes: Sequence[str], compartment: NDArray[Any], profiles: pd.DataFrame, options: config.Csc
+    x: csr_matrix, genes: Sequence[str], compartment: NDArray[Any], profiles: pd.DataFrame, options: config.Scoring
 ) -> NDArray[np.float64]:
     """Share of each malignant cell's RNA that would have to come from a niche cell of its sample.
 
@@ -75,7 +75,7 @@ def foreign_shares(
         own = np.asarray(cells.sum(axis=0), dtype=np.float64).ravel()
         out[malignant] = mixtures.foreign_share(
             cells, genes, own / max(own.sum(), 1.0), profiles, leave_out=NOT_SOURCES, spared=spared_genes(),
-            min_cells=options.min_state_cells, fold=options.foreign_fold, alpha=options.foreign_alpha,
+            min_cells=options.min_cells, fold=options.foreign_fold, alpha=options.foreign_alpha,
         )  # fmt: skip
     return out
 
@@ -160,7 +160,6 @@ def run_score(
     out: str | Path,
     *,
     options: config.Scoring,
-    csc: config.Csc,
 ) -> None:
     """Write one sample's scores (contract ``scores``).
 
@@ -187,8 +186,8 @@ def run_score(
         x = source.matrix(cells=cells.index)
         foreign = np.full(len(cells), np.nan)
         if source.record["is_counts"]:
-            foreign = foreign_shares(x, names, compartment, io.read_table(profiles), csc)
-            compartment = np.where(foreign >= csc.foreign_share, MIXED, compartment)
+            foreign = foreign_shares(x, names, compartment, io.read_table(profiles), options)
+            compartment = np.where(foreign >= options.foreign_share, MIXED, compartment)
         sets = {name: s.genes for name, s in identity.signatures().items()}
         logged = io.lognormalise(x)
         z = score_compartments(logged, names, sets, compartment, options).add_prefix("z_")

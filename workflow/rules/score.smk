@@ -17,7 +17,7 @@ rule score:
         runtime=minutes(30),
     params:
         code=code_digest("score"),
-        config=sections("scoring", "csc"),
+        config=sections("scoring"),
     message:
         "Gene-set scores of {wildcards.sample}"
     shell:
