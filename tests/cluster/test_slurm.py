@@ -126,7 +126,7 @@ def test_the_demo_gives_the_same_bytes_as_a_local_run(cluster: Cluster, tmp_path
     found = small_run.digest(out)
     assert found == small_run.digest(here)
     assert len(found) > 8 * 10
-    submitted = re.findall(r"has been submitted with SLURM jobid (\d+) \(log: \S*/slurm_logs/(\w+)/", words)
+    submitted = re.findall(r"has been submitted with SLURM jobid (\d+) \(log: \S*/slurm_logs/([\w.]+)/", words)
     # Eight samples: three chains each, the ambient steps of four at a time, and six steps of the cohort.
     kinds = Counter(re.sub("^(group|rule)_", "", name).partition("_")[0] for _, name in submitted)
     assert kinds["read"] == kinds["malignancy"] == kinds["states"] == 8, kinds
