@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nicheloop import figures
+from nicheloop.figures import type_words
 from nicheloop.report_data import Data, cohort_words, find_figure
 from nicheloop.report_niche import towards_malignant
 from nicheloop.report_page import (
@@ -338,8 +339,8 @@ def _crosstalk_sentences(d: Data) -> list[str]:
         if best["n_assessable"] > 0:
             out.append(
                 f"{name} could be tested in {best['n_assessable']:.0f} of {count(best['n_patients'], 'tumour')} for "
-                f"its most measurable pair ({best['sender'].replace('_', ' ')} to "
-                f"{best['receiver'].replace('_', ' ')}), significant in {best['n_significant']:.0f}."
+                f"its most measurable pair ({type_words(str(best['sender']))} to "
+                f"{type_words(str(best['receiver']))}), significant in {best['n_significant']:.0f}."
             )
         else:
             out.append(f"{name} could be tested in no tumour; why is said below.")
