@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-OUTCOMES = {"m_csc": "m_csc", "aldh1a3": "aldh1a3"}  # outcome -> prefix of fraction, low and high
+OUTCOMES = ("m_csc", "aldh1a3")  # also what the columns fraction, low and high begin with
 
 
 def logits(table: pd.DataFrame, prefix: str, confidence: float) -> tuple[Floats, Floats]:
@@ -71,10 +71,10 @@ def subtype_contrasts(table: pd.DataFrame, *, options: Csc, seed: int) -> pd.Dat
     subtype = table["subtype"].astype(object).where(table["subtype"].notna(), "")
     rows = []
     for name in sorted(set(chemistry)):
-        for outcome, prefix in OUTCOMES.items():
-            here = (chemistry == name) & table[f"{prefix}_fraction"].notna()
+        for outcome in OUTCOMES:
+            here = (chemistry == name) & table[f"{outcome}_fraction"].notna()
             part, kind = table[here & (subtype != "")], subtype[here & (subtype != "")]
-            y, se = logits(part, prefix, options.confidence)
+            y, se = logits(part, outcome, options.confidence)
             unknown = int(here.sum()) - len(part)
             for group in sorted({str(s) for s in subtype[(chemistry == name) & (subtype != "")]}):
                 mine = (kind == group).to_numpy(dtype=bool)

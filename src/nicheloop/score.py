@@ -185,7 +185,7 @@ def run_score(
         names = list(source.genes)
         x = source.matrix(cells=cells.index)
         foreign = np.full(len(cells), np.nan)
-        if source.record["is_counts"]:
+        if source.record["is_counts"] and (compartment == "malignant").any():
             foreign = foreign_shares(x, names, compartment, io.read_table(profiles), options)
             compartment = np.where(foreign >= options.foreign_share, MIXED, compartment)
         sets = {name: s.genes for name, s in identity.signatures().items()}
