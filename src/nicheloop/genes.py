@@ -222,13 +222,16 @@ def resolve_features(names: Sequence[str], identifiers: Sequence[str] | None = N
 
 
 def match(wanted: Iterable[str], available: Iterable[str]) -> dict[str, str | None]:
-    """Name in a matrix of every wanted gene, aliases resolved on both sides; None where the matrix does not hold it."""
-    names = {a: a for a in map(str, available)}
+    """Name in a matrix of every wanted gene, aliases resolved on both sides; None where the matrix does not hold it.
+
+    `available` may be a dict by name, which saves making one.
+    """
+    names = available if isinstance(available, dict) else dict.fromkeys(map(str, available))
     by_symbol: dict[str, str] | None = None
     out: dict[str, str | None] = {}
     for gene in wanted:
         symbol = resolve(gene) or gene
-        hit = names.get(symbol) or names.get(gene)
+        hit: str | None = symbol if symbol in names else gene if gene in names else None
         if hit is None:
             if by_symbol is None:  # only now: most matrices carry current symbols
                 by_symbol = {}

@@ -201,7 +201,7 @@ def count(ligand: Any, receptor: Any, rows: Any, observed: Any, lanes: int, mult
 
 def gene_sums(indptr: Any, indices: Any, data: Any, out: Any) -> None:
     """Add to out (genes, 2) the values and the number of positive values of some rows."""
-    for k in range(indptr[0], indptr[-1]):
+    for k in range(np.uint64(indptr[0]), np.uint64(indptr[-1])):
         value = np.float64(data[k])
         here = out[np.uint64(indices[k])]  # unsigned: no check for a negative place
         here[0] += value
@@ -209,62 +209,69 @@ def gene_sums(indptr: Any, indices: Any, data: Any, out: Any) -> None:
 
 
 def matched_moments(
-    indptr: Any, indices: Any, data: Any, code: Any, start: Any, pair: Any, shape: Any, pairs: Any, n: Any, out: Any
+    indptr: Any, indices: Any, data: Any, code: Any, start: Any, pair: Any, bounds: Any, pairs: Any, n: Any, bins: int,
+    cubes: bool, out: Any,
 ) -> None:
     """Fill out (4, rows, sets): mean over each set; mean, standard deviation and skewness of its matched draws.
 
     code (genes,) is -1 for genes seen nowhere, else twice the bin, plus 1 for genes of a set; such a gene g is in the
-    (set, bin) pairs pair[start[g]:start[g + 1]].  shape: bins, pairs.  pairs (5, pairs): set, bin, genes of the set in
-    the bin, whether they leave the pool, 1 / size of the pool.  n (sets,) genes of each set.
+    (set, bin) pairs pair[start[g]:start[g + 1]].  bounds (sets + 1,): the pairs of each set.  pairs (4, pairs): bin,
+    genes of the set in the bin, whether they leave the pool, 1 / size of the pool.  n (sets,) genes of each set.
+    cubes: whether skewness is asked for; else it is 0.
     """
-    sums, own = np.zeros((shape[0], 3)), np.zeros((shape[1], 3))  # values, squares, cubes
-    of_set, of_bin = pairs[0].astype(np.int64), pairs[1].astype(np.int64)
-    weight, exclude, share = pairs[2], pairs[3], pairs[4]
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned places need no check for negative ones
+    n_pairs = pairs.shape[1]
+    sums, own = np.zeros(3 * bins), np.zeros(3 * n_pairs)  # values, squares, cubes
+    of_bin = np.empty(n_pairs, dtype=np.uint64)
+    for p in range(n_pairs):
+        of_bin[p] = np.uint64(pairs[0, p]) * three
+    weight, exclude, share = pairs[1], pairs[2], pairs[3]
     longest = 0
     for row in range(indptr.size - 1):
         longest = max(longest, indptr[row + 1] - indptr[row])
-    kept = np.empty(longest + 1, dtype=np.int64)
+    kept = np.empty(longest + 1, dtype=np.uint64)
     for row in range(indptr.size - 1):
         sums[:] = 0
         own[:] = 0
-        n_kept = 0
-        for k in range(indptr[row], indptr[row + 1]):
+        n_kept = np.uint64(0)
+        for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
             at = code[np.uint64(indices[k])]
             if at >= 0:
                 value = np.float64(data[k])
-                here = sums[np.uint64(at >> 1)]
                 square = value * value
-                here[0] += value
-                here[1] += square
-                here[2] += square * value
+                b = np.uint64(at >> 1) * three
+                sums[b] += value
+                sums[b + one] += square
+                if cubes:
+                    sums[b + two] += square * value
                 kept[n_kept] = k  # overwritten unless the gene is in a set: no branch to mispredict
-                n_kept += at & 1
+                n_kept += np.uint64(at & 1)
         for i in range(n_kept):
             k = kept[i]
-            gene, value = indices[k], np.float64(data[k])
+            gene, value = np.uint64(indices[k]), np.float64(data[k])
             square = value * value
-            for j in range(start[gene], start[gene + 1]):
-                here = own[pair[j]]
-                here[0] += value
-                here[1] += square
-                here[2] += square * value
-        observed, mean, variance, third = out[0, row], out[1, row], out[2, row], out[3, row]
-        for p in range(weight.size):
-            here = sums[of_bin[p]]
-            mu = (here[0] - exclude[p] * own[p, 0]) * share[p]
-            square = (here[1] - exclude[p] * own[p, 1]) * share[p]
-            cube = (here[2] - exclude[p] * own[p, 2]) * share[p]
-            s2 = max(square - mu * mu, 0.0)
-            observed[of_set[p]] += own[p, 0]
-            mean[of_set[p]] += mu * weight[p]
-            variance[of_set[p]] += s2 * weight[p]
-            third[of_set[p]] += (cube - 3 * mu * square + 2 * mu * mu * mu) * weight[p]
+            for j in range(np.uint64(start[gene]), np.uint64(start[gene + one])):
+                b = np.uint64(pair[j]) * three
+                own[b] += value
+                own[b + one] += square
+                if cubes:
+                    own[b + two] += square * value
         for s in range(n.size):
-            observed[s] /= n[s]
-            mean[s] /= n[s]
-            if variance[s] > 0:
-                third[s] /= variance[s] * np.sqrt(variance[s])
-            variance[s] = np.sqrt(variance[s]) / n[s]
+            seen, mean, variance, third = 0.0, 0.0, 0.0, 0.0
+            for p in range(np.uint64(bounds[s]), np.uint64(bounds[s + 1])):
+                b, o = of_bin[p], p * three
+                mu = (sums[b] - exclude[p] * own[o]) * share[p]
+                square = (sums[b + one] - exclude[p] * own[o + one]) * share[p]
+                seen += own[o]
+                mean += mu * weight[p]
+                variance += max(square - mu * mu, 0.0) * weight[p]
+                if cubes:
+                    cube = (sums[b + two] - exclude[p] * own[o + two]) * share[p]
+                    third += (cube - 3 * mu * square + 2 * mu * mu * mu) * weight[p]
+            out[0, row, s] = seen / n[s]
+            out[1, row, s] = mean / n[s]
+            out[2, row, s] = np.sqrt(variance) / n[s]
+            out[3, row, s] = third / (variance * np.sqrt(variance)) if variance > 0 else 0.0
 
 
 def tail_counts(

@@ -92,9 +92,6 @@ def gene_bins(
     -------
     (genes,) bin of each gene; -1 for genes seen in no cell (they are 0 everywhere, as is their null).
     """
-    # (a place in the alphabet, so that names are compared once)
-    alphabet = np.empty(len(genes), dtype=np.int64)
-    alphabet[np.argsort(np.asarray(genes, dtype=str), kind="stable")] = np.arange(len(genes))
     n_cells = max(x.shape[0], 1)
     total, detected = _gene_sums(x, threads)
     # Rounding to significant digits: a mean must not depend on the order in which cells were added up.
@@ -102,20 +99,38 @@ def gene_bins(
         exponent = np.where(total > 0, np.floor(np.log10(np.where(total > 0, total, 1.0))), 0.0)
     unit = 10.0 ** (_SIGNIFICANT - 1 - exponent)
     mean = np.round(total * unit) / unit / n_cells
-    out = np.full(len(alphabet), -1, dtype=np.int64)
+    out = np.full(len(mean), -1, dtype=np.int64)
     seen = np.flatnonzero(detected > 0)
     if not len(seen):
         return out
-    by_mean = seen[np.lexsort((alphabet[seen], detected[seen], mean[seen]))]
+    by_mean = seen[np.lexsort((detected[seen], mean[seen]))]
+    alphabet = _alphabet(genes, by_mean, detected, mean)
+    if alphabet.any():
+        by_mean = by_mean[np.lexsort((alphabet[by_mean], detected[by_mean], mean[by_mean]))]
     n_bins = min(n_bins, len(seen))
     for i, block in enumerate(np.array_split(by_mean, n_bins)):
-        by_detection = block[np.lexsort((alphabet[block], mean[block], detected[block]))]
+        by_detection = block[np.argsort(detected[block], kind="stable")]  # then by mean and name, as they are
         for j, part in enumerate(np.array_split(by_detection, n_detection)):
             out[part] = i * n_detection + j
     return out
 
 
-def resolve_sets(sets: Mapping[str, Sequence[str]], genes: Sequence[str]) -> dict[str, list[str]]:
+def _alphabet(
+    genes: Sequence[str], order: NDArray[np.int64], detected: NDArray[np.int64], mean: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """(genes,) place in the alphabet of those that tie with another one in `order`: few, and text sorts slowly."""
+    place = np.zeros(len(mean), dtype=np.int64)
+    same = (np.diff(mean[order]) == 0) & (np.diff(detected[order]) == 0)
+    tied = order[np.append(same, False) | np.append(False, same)]
+    if len(tied):
+        names = np.array([genes[i] for i in tied], dtype=str)
+        place[tied[np.argsort(names, kind="stable")]] = np.arange(len(tied))
+    return place
+
+
+def resolve_sets(
+    sets: Mapping[str, Sequence[str]], genes: Sequence[str] | Mapping[str, int]
+) -> dict[str, list[str]]:
     """Members of each set that are in the matrix, under the matrix's own names (aliases resolved), without repeats."""
     from nicheloop import genes as identity
 
@@ -183,6 +198,7 @@ def matched_null(
     *,
     min_pool: int = 10,
     threads: int = 1,
+    skewness: bool = True,
 ) -> Null:
     """Observed mean of each set in each cell, and mean, standard deviation and skewness of its null.
 
@@ -202,59 +218,52 @@ def matched_null(
         Fewest genes left in a bin for the set's own genes to be excluded.
     threads
         Threads for large matrices; the numbers do not depend on it.
+    skewness
+        Without it the skewness is given as 0, a third faster.
 
     Returns
     -------
     `Null`
     """
-    from scipy.sparse import csr_matrix as csr
-
     n_bins = int(bins.max(initial=-1)) + 1
     size = np.bincount(bins[bins >= 0], minlength=n_bins)
-    # Every (set, bin) that holds a gene of the set.
-    rows, columns = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    pairs: list[tuple[int, int, int]] = []  # set, bin, genes of the set in the bin
-    for k, index in enumerate(members):
-        own = bins[index]
-        for b in np.unique(own[own >= 0]):
-            take = index[own == b]
-            rows.append(take)
-            columns.append(np.full(len(take), len(pairs)))
-            pairs.append((k, int(b), len(take)))
-    genes, row = np.unique(np.concatenate(rows), return_inverse=True)
-    indicator = csr((np.ones(len(row)), (row, np.concatenate(columns))), shape=(len(genes), len(pairs)))
-
-    n_sets = len(members)
-    of_set = np.array([p[0] for p in pairs], dtype=np.int64)
-    of_bin = np.array([p[1] for p in pairs], dtype=np.int64)
-    count = np.array([p[2] for p in pairs], dtype=np.float64)
-    exclude = (size[of_bin] - count >= min_pool).astype(np.float64) if len(pairs) else np.zeros(0)
-    share = 1.0 / (size[of_bin] - exclude * count)
-    gather = csr((np.ones(len(pairs)), (np.arange(len(pairs)), of_set)), shape=(len(pairs), n_sets))
-    gather_n = csr((count, (np.arange(len(pairs)), of_set)), shape=(len(pairs), n_sets))
+    # Every (set, bin) that holds a gene of the set, set by set.
     n = np.array([len(index) for index in members], dtype=np.float64)
+    genes, in_set = np.concatenate(members), np.repeat(np.arange(len(members)), n.astype(np.int64))
+    known = bins[genes] >= 0
+    genes, in_set = genes[known], in_set[known]
+    pairs, pair_of, counts = np.unique(in_set * max(n_bins, 1) + bins[genes], return_inverse=True, return_counts=True)
+    of_set, of_bin = np.divmod(pairs, max(n_bins, 1))
+    count = counts.astype(np.float64)
+    exclude = (size[of_bin] - count >= min_pool).astype(np.float64)
+    share = 1.0 / (size[of_bin] - exclude * count)
+    bounds = np.searchsorted(of_set, np.arange(len(members) + 1))
 
-    observed = np.zeros((x.shape[0], n_sets))
+    observed = np.zeros((x.shape[0], len(members)))
     mean, sd, skew = (np.zeros_like(observed) for _ in range(3))
-    pairs_of = csr(
-        (np.ones(len(row), dtype=np.int64), (genes[row], np.concatenate(columns))), shape=(x.shape[1], len(pairs))
-    )
-    start, pair = pairs_of.indptr.astype(np.int64), pairs_of.indices.astype(np.int64)
-
-    code = np.where(bins >= 0, 2 * bins + (np.diff(pairs_of.indptr) > 0), -1).astype(np.int32)
-    table = np.stack([of_set, of_bin, count, exclude, share]).astype(np.float64)
+    by_gene = np.argsort(genes, kind="stable")
+    pair = pair_of[by_gene]
+    start = np.searchsorted(genes[by_gene], np.arange(x.shape[1] + 1))
+    code = np.where(bins >= 0, 2 * bins + (np.diff(start) > 0), -1).astype(np.int32)
+    table = np.stack([of_bin, count, exclude, share]).astype(np.float64)
 
     def compiled(here: slice) -> tuple[NDArray[np.float64], ...]:
         from nicheloop import kernels
 
-        out = np.zeros((4, here.stop - here.start, n_sets))
+        out = np.zeros((4, here.stop - here.start, len(members)))
         rows = x.indptr[here.start : here.stop + 1]
         kernels.compiled(kernels.matched_moments)(
-            rows, x.indices, x.data, code, start, pair, (n_bins, len(pairs)), table, n, out
+            rows, x.indices, x.data, code, start, pair, bounds, table, n, n_bins, skewness, out
         )
         return tuple(out)
 
     def plain(here: slice) -> tuple[Any, ...]:
+        from scipy.sparse import csr_matrix as csr
+
+        each = np.arange(len(pairs))
+        indicator = csr((np.ones(len(genes)), (np.arange(len(genes)), pair_of)), shape=(len(genes), len(pairs)))
+        gather = csr((np.ones(len(pairs)), (each, of_set)), shape=(len(pairs), len(members)))
+        gather_n = csr((count, (each, of_set)), shape=(len(pairs), len(members)))
         block = x[here]
         cell = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         binned = bins[block.indices]
@@ -275,7 +284,7 @@ def matched_null(
         variance = np.maximum(square - mu**2, 0.0) @ gather_n
         third = (cube - 3 * mu * square + 2 * mu**3) @ gather_n
         scale = np.where(variance > 0, variance, 1.0) ** 1.5
-        skew = np.where(variance > 0, third / scale, 0.0)
+        skew = np.where((variance > 0) & skewness, third / scale, 0.0)
         return own @ gather / n, mu @ gather_n / n, np.sqrt(variance) / n, skew
 
     def work(begin: int, stop: int) -> None:
@@ -391,18 +400,18 @@ def score_sets(
     from scipy.sparse import csr_matrix as csr
 
     x = csr(x)
-    lookup = {g: i for i, g in enumerate(genes)}
+    lookup = dict(zip(genes, range(len(genes)), strict=True))
     if len(lookup) != len(genes) or len(lookup) != x.shape[1]:
         raise ValueError(f"{x.shape[1]} columns need as many unique genes, got {len(lookup)} unique of {len(genes)}")
     out = np.full((x.shape[0], len(sets)), np.nan)
     if x.shape[0] >= max(min_cells, 1):
-        present = resolve_sets(sets, genes)
+        present = resolve_sets(sets, lookup)
         usable = [k for k, name in enumerate(sets) if len(present[name]) >= max(min_genes, 1)]
         if usable:
             names = list(sets)
             members = [np.array([lookup[g] for g in present[names[k]]], dtype=np.int64) for k in usable]
             bins = gene_bins(x, genes, n_bins=n_bins, n_detection=n_detection, threads=threads)
-            null = matched_null(x, bins, members, threads=threads)
+            null = matched_null(x, bins, members, threads=threads, skewness=normal)
             out[:, usable] = normal_score(null) if normal else standard_score(null)
     columns: Any = list(sets)
     return pd.DataFrame(out, columns=columns)

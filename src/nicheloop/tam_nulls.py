@@ -94,7 +94,7 @@ def rho_draws(
     if min(len(m) for m in members) < min_genes or macrophage.sum() < 4:
         return {}
     bins = scoring.gene_bins(x, genes, n_bins=n_bins)
-    observed, mean, sd, _ = scoring.matched_null(x, bins, members)
+    observed, mean, sd, _ = scoring.matched_null(x, bins, members, skewness=False)
     rows = np.flatnonzero(macrophage & (sd > 1e-9).all(axis=1))
     if len(rows) < 4:
         return {}
