@@ -209,8 +209,18 @@ def gene_sums(indptr: Any, indices: Any, data: Any, out: Any) -> None:
 
 
 def matched_moments(
-    indptr: Any, indices: Any, data: Any, code: Any, start: Any, pair: Any, bounds: Any, pairs: Any, n: Any, bins: int,
-    cubes: bool, out: Any,
+    indptr: Any,
+    indices: Any,
+    data: Any,
+    code: Any,
+    start: Any,
+    pair: Any,
+    bounds: Any,
+    pairs: Any,
+    n: Any,
+    bins: int,
+    cubes: bool,
+    out: Any,
 ) -> None:
     """Fill out (4, rows, sets): mean over each set; mean, standard deviation and skewness of its matched draws.
 

@@ -128,9 +128,7 @@ def _alphabet(
     return place
 
 
-def resolve_sets(
-    sets: Mapping[str, Sequence[str]], genes: Sequence[str] | Mapping[str, int]
-) -> dict[str, list[str]]:
+def resolve_sets(sets: Mapping[str, Sequence[str]], genes: Sequence[str] | Mapping[str, int]) -> dict[str, list[str]]:
     """Members of each set that are in the matrix, under the matrix's own names (aliases resolved), without repeats."""
     from nicheloop import genes as identity
 
