@@ -53,10 +53,10 @@ def locate(indptr: Any, indices: Any, data: Any, place: Any, rows: Any, sizes: A
     """Count the non-zeros of the chosen columns in the chosen rows; place (columns,) is -1 for the others."""
     for row in range(rows.size):
         if rows[row] >= 0:
-            for k in range(indptr[row], indptr[row + 1]):
-                at = place[indices[k]]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+                at = place[np.uint64(indices[k])]
                 if at >= 0 and data[k] != 0:
-                    sizes[at] += 1
+                    sizes[np.uint64(at)] += 1
 
 
 def gather(
@@ -66,13 +66,13 @@ def gather(
     for row in range(rows.size):
         cell = rows[row]
         if cell >= 0:
-            for k in range(indptr[row], indptr[row + 1]):
-                at = place[indices[k]]
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+                at = place[np.uint64(indices[k])]
                 if at >= 0 and data[k] != 0:
-                    to = at_next[at]
+                    to = np.uint64(at_next[np.uint64(at)])
                     values[to] = np.int32(np.rint(data[k] * scale))
                     cells[to] = cell
-                    at_next[at] = to + 1
+                    at_next[np.uint64(at)] += 1
 
 
 def add_up(values: Any, cells: Any, start: Any, stop: Any, labels: Any, mark: Any, out: Any) -> None:
@@ -80,9 +80,9 @@ def add_up(values: Any, cells: Any, start: Any, stop: Any, labels: Any, mark: An
     lanes = np.uint64(64)
     for gene in range(out.shape[0]):
         total = out[gene]
-        for k in range(start[gene], stop[gene]):
+        for k in range(np.uint64(start[gene]), np.uint64(stop[gene])):
             value = np.int64(values[k]) + mark
-            row = labels[cells[k]]
+            row = labels[np.uint64(cells[k])]
             for lane in range(64):
                 total[np.uint64(row[lane]) * lanes + np.uint64(lane)] += value
 
@@ -130,7 +130,7 @@ def add_up_dense(
     are scratch.  Slices and allocations in here would take numba six times as long to compile.
     """
     width = 64
-    w = np.uint64(64)
+    one, w = np.uint64(1), np.uint64(64)
     lanes, groups = order.shape[1], starts.shape[2] - 1
     for first in range(0, at.size, width):
         n = min(width, at.size - first)
@@ -141,11 +141,11 @@ def add_up_dense(
             for k in range(rows.size):
                 rows[k] = 0
             for j in range(n):
-                k, end = at[first + j], stop[first + j]
-                while k < end and cells[k] < low + chunk:
-                    rows[(cells[k] - low) * width + j] = values[k]
-                    k += 1
-                at[first + j] = k
+                here, end = np.uint64(at[first + j]), np.uint64(stop[first + j])
+                while here < end and cells[here] < low + chunk:
+                    rows[np.uint64(cells[here] - low) * w + np.uint64(j)] = values[here]
+                    here += one
+                at[first + j] = here
             for lane in range(lanes):
                 for g in range(groups):
                     base = np.uint64((lane * groups + g) * width)
@@ -294,12 +294,12 @@ def tail_counts(
     for row in range(indptr.size - 1):
         total[:] = 0
         observed = 0
-        for k in range(indptr[row], indptr[row + 1]):
-            gene = indices[k]
+        for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            gene = np.uint64(indices[k])
             value = np.int64(np.rint(np.float64(data[k]) * scale))
             observed += value * member[gene]
-            for j in range(start[gene], start[gene + 1]):
-                total[draw[j]] += value
+            for j in range(np.uint64(start[gene]), np.uint64(start[gene + np.uint64(1)])):
+                total[np.uint64(draw[j])] += value
         n = 0
         for i in range(total.size):
             n += total[i] >= observed

@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,8 +90,16 @@ class Columns:
         """
         chosen = np.arange(x.shape[1]) if genes is None else np.asarray(genes, dtype=np.int64)
         data = np.ascontiguousarray(x.data)
-        ends = [float(f(v)) for v in (data, extra) if v is not None and v.size for f in (np.min, np.max)]
-        low, top = (min(ends), max(ends)) if ends else (0.0, 0.0)
+        edges = np.linspace(0, x.shape[0], granted(threads) + 1).astype(np.int64)
+        blocks = list(itertools.pairwise(edges))
+        parts = [p for p in (*(data[x.indptr[a] : x.indptr[b]] for a, b in blocks), extra) if p is not None and p.size]
+        ends = np.zeros((len(parts), 2))
+
+        def reach(i: int) -> None:
+            ends[i] = parts[i].min(), parts[i].max()
+
+        _at_once(reach, len(parts))
+        low, top = (float(ends[:, 0].min()), float(ends[:, 1].max())) if parts else (0.0, 0.0)
         if np.isnan(ends).any():
             raise ValueError("values must be finite and not negative")
         if low < 0 or top >= 2**31:
@@ -102,8 +111,6 @@ class Columns:
         place[chosen] = np.arange(chosen.size)
         use = np.ones(x.shape[0], dtype=bool) if kept is None else kept
         rows = np.where(use, np.cumsum(use) - 1, -1).astype(np.int32)
-        edges = np.linspace(0, x.shape[0], granted(threads) + 1).astype(np.int64)
-        blocks = list(itertools.pairwise(edges))
         sizes = np.zeros((len(blocks), chosen.size), dtype=np.int64)
 
         def locate(i: int) -> None:
@@ -137,6 +144,7 @@ class Columns:
         """Genes."""
         return self.start.size
 
+    @cached_property
     def totals(self) -> Ints:
         """(genes,) sums over all cells, in units of 1 / scale."""
         return np.array([self.values[a:b].sum(dtype=np.int64) for a, b in zip(self.start, self.stop, strict=True)])
@@ -150,8 +158,9 @@ def _at_once(work: Callable[[int], None], n: int) -> None:
     """Call `work` for 0 to n - 1, each in a thread of its own; the first error is raised."""
     from concurrent.futures import ThreadPoolExecutor
 
-    if n == 1:
-        work(0)
+    if n < 2:
+        for i in range(n):
+            work(i)
         return
     with ThreadPoolExecutor(max_workers=n) as pool:
         list(pool.map(work, range(n)))
@@ -213,7 +222,8 @@ def sums(columns: Columns, labels: Labels, n_groups: int, *, positive: bool = Fa
     if not positive and 8 * columns.top < 2**32:
         common = columns.stop - columns.start > DENSE * columns.n_cells
     if common.any():
-        out[common] = _sums_dense(columns.take(np.flatnonzero(common)), labels, n_groups)
+        dense = np.flatnonzero(common)
+        out[common] = _sums_dense(columns.take(dense), columns.totals[dense], labels, n_groups)
     rare = np.flatnonzero(~common)
     if rare.size:
         part = columns.take(rare)
@@ -227,7 +237,7 @@ def sums(columns: Columns, labels: Labels, n_groups: int, *, positive: bool = Fa
     return out.reshape(-1, n_groups, LANES)
 
 
-def _sums_dense(columns: Columns, labels: Labels, n_groups: int) -> Ints:
+def _sums_dense(columns: Columns, totals: Ints, labels: Labels, n_groups: int) -> Ints:
     """(genes, groups x 64) sums of genes that many cells have: the same integers as by `kernels.add_up`."""
     by_lane = np.ascontiguousarray(labels.T)
     largest = int(np.bincount(by_lane[0], minlength=n_groups).argmax())  # what the others leave of the total
@@ -242,7 +252,7 @@ def _sums_dense(columns: Columns, labels: Labels, n_groups: int) -> Ints:
         columns.values, columns.cells, columns.start.copy(), columns.stop, order, starts, CHUNK, rows, parts, out
     )
     wide = out.reshape(-1, n_groups, LANES)
-    wide[:, largest] = columns.totals()[:, None] - wide.sum(axis=1)  # the skipped group holds 0 so far
+    wide[:, largest] = totals[:, None] - wide.sum(axis=1)  # the skipped group holds 0 so far
     return out
 
 
