@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Loop
+    from nicheloop.config_niche import Loop
 
 NOT_NICHE = ("malignant", "csc_high", "epithelial", "platelet")
 
@@ -41,6 +41,20 @@ def niche_share(counts: Floats, library: Floats, tumour: float, niche: float, *,
     more = (counts > 0) & (pdtrc(np.maximum(counts - 1, 0), expected) < alpha)
     share = np.divide(counts, library, out=np.zeros_like(counts), where=library > 0)
     return np.where(more, np.clip((share - tumour) / (niche - tumour), 0.0, 1.0), 0.0)
+
+
+def _largest(
+    counts: csr_matrix, library: Floats, own: Floats, others: Iterable[Floats], free: Bools, *, fold: float, alpha: float
+) -> Floats:
+    """(cells,) largest `niche_share` over populations with shares `others` (genes,) each, from the `free` genes."""
+    found = np.zeros(len(library))
+    for theirs in others:
+        columns = np.flatnonzero(free & (theirs > 0) & (theirs >= fold * own))
+        level, background = float(theirs[columns].sum()), float(own[columns].sum())
+        if level > background:
+            seen = np.asarray(counts[:, columns].sum(axis=1), dtype=np.float64).ravel()
+            found = np.maximum(found, niche_share(seen, library, background, level, alpha=alpha))
+    return found
 
 
 def foreign_share(
@@ -82,23 +96,15 @@ def foreign_share(
     sample is in that, so it alone raises nothing.
     """
     library = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    found = np.zeros(len(library))
     if not len(profiles) or not library.sum() > 0:
-        return found
+        return np.zeros(len(library))
     wide = profiles.pivot_table(index="gene", columns="cell_type", values="sum_counts", aggfunc="sum", fill_value=0.0)
     sizes = profiles.groupby("cell_type")["n_cells"].max()
     shares = (wide / wide.sum(axis=0)).reindex(list(genes), fill_value=0.0)
     free = ~np.isin(np.asarray(genes, dtype=object).astype(str), sorted(spared))
-    for name in shares.columns:
-        if name in leave_out or int(sizes[name]) < min_cells:
-            continue
-        theirs = shares[name].to_numpy(dtype=np.float64)
-        columns = np.flatnonzero(free & (theirs > 0) & (theirs >= fold * own))
-        level, background = float(theirs[columns].sum()), float(own[columns].sum())
-        if level > background:
-            seen = np.asarray(counts[:, columns].sum(axis=1), dtype=np.float64).ravel()
-            found = np.maximum(found, niche_share(seen, library, background, level, alpha=alpha))
-    return found
+    sources = [t for t in shares.columns if t not in leave_out and int(sizes[t]) >= min_cells]
+    others = (shares[t].to_numpy(dtype=np.float64) for t in sources)
+    return _largest(counts, library, own, others, free, fold=fold, alpha=alpha)
 
 
 def mixed_cells(sample: Sample, spared: Collection[str], options: Loop) -> Bools:
@@ -125,14 +131,10 @@ def mixed_cells(sample: Sample, spared: Collection[str], options: Loop) -> Bools
     share = np.divide(sums, total[:, None], out=np.zeros_like(sums), where=total[:, None] > 0)
     own = share[sample.names.index("malignant")]
     free = ~np.isin(sample.genes.astype(str), sorted(spared))
-    x, found = sample.x[tumour], np.zeros(len(library))
-    for k, name in enumerate(sample.names):
-        if name in NOT_NICHE or int(sample.masks[:, k].sum()) < options.min_senders:
-            continue
-        genes = np.flatnonzero(free & (share[k] > 0) & (share[k] >= options.niche_fold * own))
-        level, background = float(share[k, genes].sum()), float(own[genes].sum())
-        if level > background:
-            counts = np.asarray(x[:, genes].sum(axis=1), dtype=np.float64).ravel()
-            found = np.maximum(found, niche_share(counts, library, background, level, alpha=options.niche_alpha))
+    sizes = sample.masks.sum(axis=0)
+    sources = [k for k, t in enumerate(sample.names) if t not in NOT_NICHE and sizes[k] >= options.min_senders]
+    found = _largest(
+        sample.x[tumour], library, own, share[sources], free, fold=options.niche_fold, alpha=options.niche_alpha
+    )
     out[tumour] = found >= options.niche_share
     return out
