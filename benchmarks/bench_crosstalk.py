@@ -125,7 +125,7 @@ def measure(tool: str, data: Path, resource: Path, database: Path | None, cores:
         import scipy.special  # noqa: F401  the other tools load theirs with their package
 
         from nicheloop import kernels, pair_screen
-        from nicheloop.config import Screen
+        from nicheloop.config_niche import Screen
         from nicheloop.interactions import Interaction
 
         known = [Interaction(tuple(a.split("_")), tuple(b.split("_"))) for a, b in pairs]

@@ -49,7 +49,7 @@ def _write_sample(job: tuple[Any, int, Path, int]) -> tuple[str, int]:
     from scipy import sparse
 
     from nicheloop import genes, simulate
-    from nicheloop.config import Simulate
+    from nicheloop.config_cells import Simulate
 
     plan, n_cells, out, seed = job
     table = simulate.profiles()

@@ -21,7 +21,7 @@ def nicheloop(path: Path, out: Path, threads: int, lap: Callable[[str], None]) -
     import numpy as np
 
     from nicheloop import embed, io, moments, neighbors, qc
-    from nicheloop.config import Embed, Qc
+    from nicheloop.config_cells import Embed, Qc
 
     options = Embed(integrate=False, resolutions=[1.0], stability_runs=2, threads=threads)
     qc.run_qc(path, out / "qc.parquet", options=Qc(min_cells_doublets=10**9), seed=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nicheloop.config import Csc
+from nicheloop.config_states import Csc
 from nicheloop.csc_model import Rates
 from nicheloop.csc_rates import GeneRates
 

@@ -17,7 +17,7 @@ from scipy import sparse
 from scipy.io import mmwrite
 
 from nicheloop import genes, ingest, io
-from nicheloop.config import Ingest
+from nicheloop.config_cells import Ingest
 from nicheloop.errors import NotAssessable
 
 GENES = ["CD44", "CD24", "IL6", "CXCL8", "PPBP", "EPCAM", "KRT8", "ALDH1A3"]

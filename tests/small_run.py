@@ -19,7 +19,7 @@ GOOD, BAD = "good", "bad"
 def write_sheet(folder: Path) -> Path:
     """Write simulated data (seed 0) and a sheet that names both samples."""
     from nicheloop import simulate
-    from nicheloop.config import Simulate
+    from nicheloop.config_cells import Simulate
 
     table = simulate.profiles()
     options = Simulate(cells_per_tumour=200, cells_per_normal=100)

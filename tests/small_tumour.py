@@ -11,7 +11,7 @@ from helpers import record_of, write_counts
 from nicheloop import crosstalk as ct
 from nicheloop import genes, io, loop
 from nicheloop import ligand_receptor as lr
-from nicheloop.config import Crosstalk
+from nicheloop.config_niche import Crosstalk
 
 FEW = Crosstalk(n_permutations=199, n_matched_pairs=199)
 

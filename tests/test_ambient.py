@@ -10,9 +10,9 @@ import pytest
 from scipy import sparse, stats
 
 from helpers import write_counts
-from nicheloop import ambient, config, io
+from nicheloop import ambient, config_cells, io
 
-OPTIONS = config.Ambient()
+OPTIONS = config_cells.Ambient()
 MARKERS = {
     "epithelial": ["KRT8", "KRT18", "KRT19", "EPCAM"],
     "t_nk": ["CD3D", "CD3E", "CD3G", "TRAC"],

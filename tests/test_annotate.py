@@ -12,7 +12,8 @@ from scipy import sparse, stats
 from helpers import write_counts
 from nicheloop import (
     annotate,
-    config,
+    config_cells,
+    config_states,
     embed,
     genes,
     io,
@@ -22,8 +23,8 @@ from nicheloop import (
     vocabulary,
 )
 
-OPTIONS = config.Annotate()
-SCORING = config.Scoring()
+OPTIONS = config_cells.Annotate()
+SCORING = config_states.Scoring()
 MAJOR, MINOR = genes.markers("major"), genes.markers("minor")
 USE = genes.marker_use()
 NAMES = sorted(
@@ -48,7 +49,7 @@ def cells(kinds: list[str], seed: int = 0, size: float = 4000.0, rate: float = 6
     return rng.poisson(depth[:, None] * ((1 - soup) * share + soup * pool))
 
 
-def evidence(counts: np.ndarray, options: config.Annotate = OPTIONS) -> pd.DataFrame:
+def evidence(counts: np.ndarray, options: config_cells.Annotate = OPTIONS) -> pd.DataFrame:
     table = annotate.cell_evidence(sparse.csr_matrix(counts.astype(np.float32)), NAMES, options)
     return table.assign(z_state_cycling=0.0)
 
@@ -384,7 +385,7 @@ def clusters_table(path: Path, ids, clusters) -> Path:
     return path
 
 
-def run(evidence_paths, clusters: Path, out: Path, ids, options: config.Annotate = OPTIONS) -> pd.DataFrame:
+def run(evidence_paths, clusters: Path, out: Path, ids, options: config_cells.Annotate = OPTIONS) -> pd.DataFrame:
     """Run the stage on cells whose integrated components lie near the cells of the same cluster."""
     codes = io.read_table(clusters).set_index("cell_id")["cluster"].reindex(ids).astype(float).to_numpy()
     place = codes[:, None] * 50 + np.random.default_rng(0).normal(size=(len(ids), 4))

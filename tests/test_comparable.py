@@ -8,7 +8,7 @@ import pytest
 from nicheloop import comparable, stability, stats
 from nicheloop import crosstalk as ct
 from nicheloop import ligand_receptor as lr
-from nicheloop.config import Crosstalk
+from nicheloop.config_niche import Crosstalk
 from test_crosstalk import sample_of
 
 OPTIONS = Crosstalk(n_permutations=99, n_matched_pairs=99, matched_cells=40, matched_depth=60)

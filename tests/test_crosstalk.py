@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from nicheloop import axes, detection, genes, io, loop, permuted, stats, tables
 from nicheloop import crosstalk as ct
 from nicheloop import ligand_receptor as lr
-from nicheloop.config import Crosstalk
+from nicheloop.config_niche import Crosstalk
 from small_tumour import FEW as OPTIONS
 from small_tumour import build
 

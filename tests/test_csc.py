@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from csc_cohort import ASSOCIATED, HALF_PERCENT, INDEPENDENT, KNOWN, OPTIONS, simulate, without
 from nicheloop import csc, csc_rates
 from nicheloop import csc_model as model
-from nicheloop.config import Csc
+from nicheloop.config_states import Csc
 from nicheloop.csc_model import Rates
 from nicheloop.csc_rates import GeneRates
 

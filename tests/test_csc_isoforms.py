@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from nicheloop import csc_isoforms
-from nicheloop.config import Csc
+from nicheloop.config_states import Csc
 
 
 def cells(n: int = 60, **umi: list[float] | float) -> pd.DataFrame:

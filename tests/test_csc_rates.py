@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from csc_cohort import ASSOCIATED, INDEPENDENT, KNOWN, OPTIONS, counts, simulate
 from nicheloop import csc, csc_patients, csc_rates
 from nicheloop import csc_model as model
-from nicheloop.config import Csc
+from nicheloop.config_states import Csc
 from nicheloop.csc_rates import GeneRates
 
 

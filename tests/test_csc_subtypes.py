@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from nicheloop import csc_subtypes
-from nicheloop.config import Csc
+from nicheloop.config_states import Csc
 
 
 def patients(

@@ -14,7 +14,7 @@ from benchmarks.validation.crosstalk_tumours import demo_sample
 from nicheloop import crosstalk as ct
 from nicheloop import decoys, genes, io, simulate
 from nicheloop import ligand_receptor as lr
-from nicheloop.config import Crosstalk
+from nicheloop.config_niche import Crosstalk
 from nicheloop.roles import roles
 from small_tumour import build, inputs
 

@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from helpers import write_counts
 from nicheloop import embed, io, moments, neighbors, qc
-from nicheloop.config import Embed, Qc
+from nicheloop.config_cells import Embed, Qc
 
 KEEP_ALL = Qc(min_cells_doublets=10**6, min_counts_floor=0, min_counts_cap=0, min_genes_floor=0, min_genes_cap=0)
 OPTIONS = Embed(n_hvg=150, n_pcs=10, umap_epochs=50, stability_runs=2)

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from helpers import write_counts
 from nicheloop import ambient, empty_drops, io, sheet
-from nicheloop.config import Ambient
+from nicheloop.config_cells import Ambient
 from nicheloop.errors import UserError
 from nicheloop.inputs import DataError
 

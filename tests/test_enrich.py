@@ -10,7 +10,7 @@ import pytest
 
 from helpers import record_of
 from nicheloop import enrich, genes, io
-from nicheloop.config import Enrich
+from nicheloop.config_niche import Enrich
 from small_tumour import build
 
 OPTIONS = Enrich(n_permutations=200)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nicheloop import figures, figures_cells, figures_niche, figures_patients, report_text, tables
+from nicheloop import contracts, figures, figures_cells, figures_niche, figures_patients, report_text
 
 
 def texts(figure: object) -> str:
@@ -18,14 +18,14 @@ def texts(figure: object) -> str:
 
 
 def test_every_type_and_call_has_its_own_colour() -> None:
-    assert set(tables.MAJOR_TYPES) <= set(figures.TYPE_COLOURS)
-    assert set(tables.MALIGNANCY) == set(figures.MALIGNANCY_COLOURS)
+    assert set(contracts.MAJOR_TYPES) <= set(figures.TYPE_COLOURS)
+    assert set(contracts.MALIGNANCY) == set(figures.MALIGNANCY_COLOURS)
     for palette in (figures.TYPE_COLOURS, figures.MALIGNANCY_COLOURS, figures.QC_COLOURS, figures.TAM_COLOURS):
         assert len(set(palette.values())) == len(palette)
 
 
 def test_every_axis_status_has_a_mark_of_its_own() -> None:
-    assert set(tables.AXIS_STATUSES) - {"tested"} <= set(figures.STATUS_MARKS)
+    assert set(contracts.AXIS_STATUSES) - {"tested"} <= set(figures.STATUS_MARKS)
     assert len({m for m, _ in figures.STATUS_MARKS.values()}) == len(figures.STATUS_MARKS)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nicheloop import csc_cohort, csc_loci, her2_pten
-from nicheloop.config import Csc
+from nicheloop.config_states import Csc
 from nicheloop.io import Status
 
 OPTIONS = Csc(n_label_permutations=499)

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from matrix_files import CELLS, GENES, SYMBOLS, X, features_of, h5ad, run, triplet
 from nicheloop import ingest, readers
-from nicheloop.config import Ingest
+from nicheloop.config_cells import Ingest
 from nicheloop.errors import UserError
 
 # --- names ------------------------------------------------------------------------------------------------------------

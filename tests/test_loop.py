@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from nicheloop import attenuation, chain, genes, io, loop, loop_cohort, mixtures
 from nicheloop import ligand_receptor as lr
-from nicheloop.config import Loop
+from nicheloop.config_niche import Loop
 from small_tumour import FEW, build, inputs
 
 OPTIONS = Loop(n_bootstrap=60, n_swaps=499)

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import sparse
 
 from nicheloop import mixtures, score
-from nicheloop.config import Scoring
+from nicheloop.config_states import Scoring
 
 FOUND = {"leave_out": ("myeloid",), "min_cells": 20, "fold": 5.0, "alpha": 0.001}
 CUT = 0.15

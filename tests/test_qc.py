@@ -6,7 +6,7 @@ from scipy import sparse, stats
 
 from helpers import write_counts
 from nicheloop import io, qc
-from nicheloop.config import Qc
+from nicheloop.config_cells import Qc
 
 OPTIONS = Qc()
 SCORE = {"rate": 0.06, "ratio": 2.0, "n_genes": 2000, "min_cells": 3}

@@ -12,7 +12,10 @@ from scipy.stats import chi2
 from helpers import record_of
 from nicheloop import datasets, io, loop_cohort, patients, simulate, tables, tam_patients
 from nicheloop import receptor_status as rs
-from nicheloop.config import Config, Loop, Receptors, Simulate, Tam
+from nicheloop.config import Config
+from nicheloop.config_cells import Receptors, Simulate
+from nicheloop.config_niche import Loop
+from nicheloop.config_states import Tam
 
 OPTIONS = Receptors()
 NONE = (np.nan, np.nan, np.nan)

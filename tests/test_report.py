@@ -18,6 +18,7 @@ import pytest
 import nicheloop
 from fake_results import make
 from nicheloop import (
+    contracts,
     genes,
     io,
     provenance,
@@ -717,7 +718,7 @@ def statuses_in_source() -> set[str]:
 def test_every_status_has_plain_words() -> None:
     names = (
         statuses_in_source()
-        | set(tables.AXIS_STATUSES)
+        | set(contracts.AXIS_STATUSES)
         | {"unknown_subtype", "arm_b_too_few_csc", "cd24_absent_from_reference"}
     )
     reasons = {c.allowed for n in ("cell_types",) for c in tables.CONTRACTS[n].columns if c.name == "cell_type_reason"}
@@ -741,7 +742,7 @@ def test_short_words() -> None:
     assert report_text.short_words("arm_c_too_few_cells") == "arm C: too few cells"
     assert report_text.short_words("cd24_absent_from_reference") == "CD24 absent from reference"
     assert report_text.short_words("ambient") == "ambient"
-    names = statuses_in_source() | set(tables.AXIS_STATUSES) | {"arm_b_csc_not_assessable"}
+    names = statuses_in_source() | set(contracts.AXIS_STATUSES) | {"arm_b_csc_not_assessable"}
     assert not [n for n in names if "_" in report_text.short_words(n)]
 
 

@@ -10,10 +10,10 @@ import pytest
 from scipy import sparse
 
 from helpers import write_counts
-from nicheloop import ambient, config, genes, io, score, scoring
+from nicheloop import ambient, config_states, genes, io, score, scoring
 from test_ambient import types_table
 
-OPTIONS = config.Scoring(min_cells=20)
+OPTIONS = config_states.Scoring(min_cells=20)
 SIGNATURES = sorted({g for s in genes.signatures().values() for g in s.genes})
 NAMES = sorted({*SIGNATURES, *score.MARKERS, *[f"X{i}" for i in range(400)]})
 

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.stats import false_discovery_control, fisher_exact
 
 from nicheloop import agreement, io, pair_screen, screen, tables
-from nicheloop.config import Crosstalk, Screen
+from nicheloop.config_niche import Crosstalk, Screen
 from nicheloop.errors import UserError
 from nicheloop.interactions import Interaction
 from small_tumour import build

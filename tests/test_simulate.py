@@ -14,7 +14,7 @@ from scipy import io as sio
 from scipy import stats
 
 from nicheloop import genes, sheet, simulate
-from nicheloop.config import Simulate
+from nicheloop.config_cells import Simulate
 
 FILES = ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz")
 TUMOURS = [p.sample for p in simulate.PLANS if p.tissue == "tumour"]

@@ -14,7 +14,8 @@ import mini_geo
 from http_server import Server, running
 from matrix_files import GENES, X, h5ad
 from nicheloop import datasets, download, ingest, io, readers_mtx, sources
-from nicheloop.config import Download, Ingest
+from nicheloop.config import Download
+from nicheloop.config_cells import Ingest
 from nicheloop.errors import UserError
 from nicheloop.inputs import DataError
 

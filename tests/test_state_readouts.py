@@ -9,7 +9,7 @@ from scipy import sparse
 
 from nicheloop import io, scoring
 from nicheloop import state_readouts as readouts
-from nicheloop.config import Csc, Scoring
+from nicheloop.config_states import Csc, Scoring
 
 OPTIONS = Csc(n_null_sets=199, n_label_permutations=199)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nicheloop import io, tables
+from nicheloop import contracts, io, tables
 from nicheloop.errors import NotAssessable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,21 +63,21 @@ def test_conform_orders_and_casts():
     ],
 )
 def test_breach_is_caught(values: dict):
-    with pytest.raises(tables.ContractError):
+    with pytest.raises(contracts.ContractError):
         tables.conform(qc_row(**values), "qc")
 
 
 def test_missing_column_and_repeated_key_are_caught():
-    with pytest.raises(tables.ContractError, match="missing"):
+    with pytest.raises(contracts.ContractError, match="missing"):
         tables.conform(qc_row().drop(columns="qc_pass"), "qc")
-    with pytest.raises(tables.ContractError):
+    with pytest.raises(contracts.ContractError):
         tables.conform(pd.concat([qc_row(), qc_row()]), "qc")
 
 
 def test_a_name_can_be_declared_once_only():
     before = tables.CONTRACTS["qc"]
     with pytest.raises(ValueError, match="'qc' is declared twice"):
-        tables.declare("qc", "samples/{sample}/other.parquet", "another table", ["cell_id"], tables.CELL)
+        contracts.declare("qc", "samples/{sample}/other.parquet", "another table", ["cell_id"], contracts.CELL)
     assert tables.CONTRACTS["qc"] is before
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import record_of, write_counts
 from nicheloop import genes, io, tables, tam, tam_patients
-from nicheloop.config import Scoring, Tam
+from nicheloop.config_states import Scoring, Tam
 
 OPTIONS = Tam()
 

@@ -34,7 +34,7 @@ def cell_lines(data: Path) -> pd.DataFrame:
     import pandas as pd
 
     from nicheloop import csc, csc_rates, genes
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
     options = Csc(min_malignant=FEW)
     adata = ad.read_h5ad(data / "cell_lines/BC_cell_lines_930.h5ad")
@@ -160,7 +160,7 @@ def lines_claims(result: Result, cells: pd.DataFrame | None) -> None:
 def absent(result: Result, seed: int) -> None:
     """A reference without CD24 must give no answer."""
     from nicheloop import csc, csc_rates
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
     rng = np.random.default_rng([seed, 79])
     table = sim.tumour(sim.weights_of("10 %, associated"), 20_000, 600, rng).assign(umi_CD24=np.nan)
@@ -178,7 +178,7 @@ def demo(folder: Path, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, 
 
     from benchmarks.validation import _cohort
     from nicheloop import csc, csc_patients, csc_rates, io
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
     options = Csc()
     cohort = _cohort.demo(folder, seed, {})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 Floats = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def answer(table: pd.DataFrame, options: Csc, rng: np.random.Generator) -> Answe
 
 def grid_point(truth: str, depth: int, repeats: int, n: int, seed: int) -> list[dict[str, Any]]:
     """Repeats of one point of the grid, one row each."""
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
     options, w = Csc(), weights_of(truth)
     rows = []
@@ -156,7 +156,7 @@ def thinned(table: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.D
 
 def depth_runs(truth: str, median: int, repeats: int, n: int, seed: int) -> list[dict[str, Any]]:
     """Tumours as they are and with half and a quarter of their UMI: is the fraction inside the first interval."""
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
     options, w, rows = Csc(), weights_of(truth), []
     for repeat in range(repeats):
@@ -187,7 +187,7 @@ def depth_runs(truth: str, median: int, repeats: int, n: int, seed: int) -> list
 def shuffled(truth: str, median: int, repeats: int, n: int, seed: int) -> list[dict[str, Any]]:
     """CD24 counts exchanged between cells of like depth: the association is gone, margins and depth stay."""
     from nicheloop import csc_pairs
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
     options, w, rows = Csc(), weights_of(truth), []
     for repeat in range(repeats):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.validation import crosstalk_cohorts as cohorts
 from benchmarks.validation.harness import say
-from nicheloop.config import Crosstalk, Loop
+from nicheloop.config_niche import Crosstalk, Loop
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.validation.crosstalk_calibration import Check, run_many
 from benchmarks.validation.harness import ROOT, say
-from nicheloop.config import Crosstalk, Simulate
+from nicheloop.config_cells import Simulate
+from nicheloop.config_niche import Crosstalk
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

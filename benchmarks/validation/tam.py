@@ -60,7 +60,7 @@ def f1(truth: NDArray[np.object_], called: NDArray[np.object_]) -> float:
 def classes(depth: float, fold: float, repeats: int, seed: int) -> list[dict[str, Any]]:
     """Macro-F1 by cut, and of the ratio of the two axes, at one point of the grid."""
     from nicheloop import genes, scoring, tam
-    from nicheloop.config import Scoring, Tam
+    from nicheloop.config_states import Scoring, Tam
 
     options, how, rows = Tam(), Scoring(), []
     sets = {name: genes.signatures()[name].genes for name in ("M1", "M2")}
@@ -81,7 +81,7 @@ def classes(depth: float, fold: float, repeats: int, seed: int) -> list[dict[str
 def null_z(depth: float, repeats: int, size: int, seed: int) -> NDArray[np.float64]:
     """Z of random sets without a programme: disjoint sets, one cell each, so that they are independent."""
     from nicheloop import scoring
-    from nicheloop.config import Scoring
+    from nicheloop.config_states import Scoring
 
     how, out = Scoring(), []
     for repeat in range(repeats):
@@ -103,7 +103,7 @@ def null_rho(repeats: int, n_sets: int, seed: int) -> list[float]:
     import pandas as pd
 
     from nicheloop import genes, tam_nulls
-    from nicheloop.config import Scoring
+    from nicheloop.config_states import Scoring
     from nicheloop.state_readouts import two_sided
 
     sets = {name: genes.signatures()[name].genes for name in ("M1", "M2")}

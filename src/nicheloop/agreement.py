@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Screen
+    from nicheloop.config_niche import Screen
     from nicheloop.interactions import Interaction
 
 KEYS = ["ligand", "receptor", "sender", "receiver"]

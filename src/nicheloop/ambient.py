@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from nicheloop import config
+    from nicheloop import config_cells
 
     Floats = NDArray[np.float64]
 
@@ -138,7 +138,7 @@ def estimate(
     counts: csr_matrix,
     genes: Sequence[str],
     cell_types: NDArray[Any],
-    options: config.Ambient,
+    options: config_cells.Ambient,
     pool: Floats | None = None,
 ) -> tuple[float, dict[str, Any]]:
     """Contamination rate of one sample.
@@ -233,7 +233,7 @@ def run_ambient(
     out: str | Path,
     out_profiles: str | Path,
     *,
-    options: config.Ambient,
+    options: config_cells.Ambient,
     raw: str | Path | None = None,
 ) -> None:
     """Write a sample's ambient composition and rate (contract ``ambient``) and its profiles (contract ``profiles``).

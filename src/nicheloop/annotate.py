@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from nicheloop import config
+    from nicheloop import config_cells, config_states
 
     Floats = NDArray[np.float64]
     Indices = NDArray[np.int64]
@@ -32,7 +32,12 @@ NONE = "unresolved"
 
 
 def run_evidence(
-    counts: str | Path, qc: str | Path, out: str | Path, *, options: config.Annotate, scoring: config.Scoring
+    counts: str | Path,
+    qc: str | Path,
+    out: str | Path,
+    *,
+    options: config_cells.Annotate,
+    scoring: config_states.Scoring,
 ) -> None:
     """Write the marker evidence of one sample's kept cells (contract ``evidence``)."""
     import pandas as pd
@@ -73,7 +78,7 @@ def input_annotation(source: io.Counts, cells: NDArray[Any]) -> NDArray[Any]:
     return np.array([lookup[c] or None for c in cells], dtype=object)
 
 
-def posterior(evidence: Floats, neighbours: Indices, options: config.Annotate) -> Floats:
+def posterior(evidence: Floats, neighbours: Indices, options: config_cells.Annotate) -> Floats:
     """(cells, types) probabilities from the evidence of cells and neighbours, with the options' settings."""
     return neighbourhood.posterior(
         evidence, neighbours, weight=options.neighbor_weight, doubt=options.misleading, own=options.neighbors_own,
@@ -91,7 +96,7 @@ def among_alike(values: Floats, group: NDArray[np.int64], neighbours: Indices) -
 
 
 def call_major(
-    llr: Floats, seen: Floats, neighbours: Indices, types: Sequence[str], options: config.Annotate
+    llr: Floats, seen: Floats, neighbours: Indices, types: Sequence[str], options: config_cells.Annotate
 ) -> tuple[pd.DataFrame, Floats]:
     """Major type of every cell.
 
@@ -147,7 +152,7 @@ def call_major(
 
 
 def call_minor(
-    llr: Floats, seen: Floats, neighbours: Indices, names: Sequence[str], options: config.Annotate
+    llr: Floats, seen: Floats, neighbours: Indices, names: Sequence[str], options: config_cells.Annotate
 ) -> NDArray[Any]:
     """Minor type of the cells of one major type; '' where the evidence supports none.
 
@@ -175,7 +180,7 @@ def call_minor(
 
 
 def annotate(
-    evidence: pd.DataFrame, neighbours: Indices, options: config.Annotate, given: NDArray[Any] | None = None
+    evidence: pd.DataFrame, neighbours: Indices, options: config_cells.Annotate, given: NDArray[Any] | None = None
 ) -> pd.DataFrame:
     """Types of all cells of the cohort.
 
@@ -240,7 +245,7 @@ def run_annotate(
     clusters: str | Path,
     out: str | Path,
     *,
-    options: config.Annotate,
+    options: config_cells.Annotate,
     exact_below: int,
 ) -> None:
     """Write the type of every kept cell of the cohort (contract ``cell_types``).
@@ -276,7 +281,7 @@ def run_annotate(
         result.summary = summary(table, options)
 
 
-def summary(table: pd.DataFrame, options: config.Annotate) -> dict[str, Any]:
+def summary(table: pd.DataFrame, options: config_cells.Annotate) -> dict[str, Any]:
     """Figures of the stage: cells per type and reason, barcodes that decide what platelet and neutrophil genes mean."""
 
     def count(values: pd.Series) -> dict[str, int]:

@@ -13,7 +13,7 @@ from nicheloop import stats
 from nicheloop.detection import Detection
 
 if TYPE_CHECKING:
-    from nicheloop.config import Crosstalk
+    from nicheloop.config_niche import Crosstalk
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -16,7 +16,7 @@ from nicheloop.errors import NotAssessable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk
+    from nicheloop.config_niche import Crosstalk
 
 WORDS = {
     "tested": "tested",

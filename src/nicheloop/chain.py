@@ -16,7 +16,7 @@ from nicheloop.detection import Detection
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk, Loop
+    from nicheloop.config_niche import Crosstalk, Loop
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from nicheloop.ligand_receptor import PER, Floats, Index, Pair, Sample, mean_variances
 
 if TYPE_CHECKING:
-    from nicheloop.config import Crosstalk
+    from nicheloop.config_niche import Crosstalk
 
 # Types that together hold every cell once: subtypes and states of them are no further opponents.
 TYPES = (

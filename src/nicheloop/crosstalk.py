@@ -18,7 +18,7 @@ from nicheloop.roles import roles
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk
+    from nicheloop.config_niche import Crosstalk
 
 
 def score_axes(

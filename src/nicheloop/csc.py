@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 M_CSC = 2  # CD44 high, CD24 low among low/low, low/high, high/low, high/high
 
@@ -292,7 +292,7 @@ def score(
     import pandas as pd
 
     from nicheloop import genes
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
     options = options or Csc()
     x = adata.X if layer is None else adata.layers[layer]

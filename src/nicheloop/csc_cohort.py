@@ -13,7 +13,7 @@ from nicheloop.csc_rates import read_ambient
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 
 def null_row(pairs: pd.DataFrame, status: io.Status, confidence: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from nicheloop.her2_pten import beyond_ambient
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 # Marcato 2011 (doi 10.1002/stem.563): ALDH1A3 tracks ALDEFLUOR; the others are shown beside it and never added up
 ROLES = {

@@ -16,7 +16,7 @@ from nicheloop.errors import NotAssessable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc, Scoring
+    from nicheloop.config_states import Csc, Scoring
 
 
 def stream(seed: int, sample: str) -> int:

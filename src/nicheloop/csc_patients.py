@@ -28,7 +28,7 @@ from nicheloop.score import MIXED
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 CONTROL_TYPES = ("t_nk", "caf", "pvl", "myeloid", "endothelial")
 NOT_DISTINGUISHABLE = "not distinguishable from zero"

@@ -15,7 +15,7 @@ from nicheloop.csc_model import Array, Rates
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 GENES = ("CD44", "CD24", "ALDH1A3")
 # Types that do not make the gene: what they show is ambient.  CD44 has none: stroma and immune cells make it.

@@ -16,7 +16,7 @@ from nicheloop.her2_pten import exact_p
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 Floats = NDArray[np.float64]
 

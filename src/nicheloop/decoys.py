@@ -17,7 +17,7 @@ from nicheloop.roles import Roles
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk
+    from nicheloop.config_niche import Crosstalk
 
 NEAREST = 20  # genes nearest in abundance among which the decoy of a ligand or receptor is chosen
 

@@ -14,7 +14,7 @@ from nicheloop.ligand_receptor import Floats, Ints, Pair, Sample, weighted_sums
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk
+    from nicheloop.config_niche import Crosstalk
 
 
 # Axis -> genes that one population besides the receiver must make: trans-signalling needs IL6R, shed by ADAM17.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Embed
+    from nicheloop.config_cells import Embed
 
 # dying cells, ribosome content and clonotypes would each become components of their own
 EXCLUDED = (moments.MITO, moments.RIBO, moments.VARIABLE_REGION)

@@ -13,7 +13,7 @@ from nicheloop.inputs import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nicheloop.config import Ambient
+    from nicheloop.config_cells import Ambient
 
 
 def empty_pool(

@@ -17,7 +17,7 @@ from nicheloop.errors import NotAssessable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Enrich
+    from nicheloop.config_niche import Enrich
 
 # contrast -> (table, column, high side, low side, genes that define the contrast)
 CONTRASTS: dict[str, tuple[str, str, str, str]] = {

@@ -19,7 +19,7 @@ from nicheloop.score import MIXED
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Csc
+    from nicheloop.config_states import Csc
 
 PTEN_REGION = "10q23.3"
 

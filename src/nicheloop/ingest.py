@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Ingest
+    from nicheloop.config_cells import Ingest
 
 __all__ = ["Named", "RawCounts", "collapse", "name_genes", "read_counts", "run_ingest"]
 

@@ -87,8 +87,8 @@ def add_up(values: Any, cells: Any, start: Any, stop: Any, labels: Any, mark: An
                 total[np.uint64(row[lane]) * lanes + np.uint64(lane)] += value
 
 
-def arrange(labels: Any, chunk: int, skip: int, place: Any, order: Any, starts: Any) -> None:
-    """List the cells of every group, chunk by chunk and lane by lane, but not those of the group `skip`.
+def arrange(labels: Any, chunk: int, base: int, skip: int, place: Any, order: Any, starts: Any) -> None:
+    """List the cells of every group, chunk by chunk from cell `base` on and lane by lane, but not those of group `skip`.
 
     labels (lanes, cells); order (chunks, lanes, room) positions within the chunk, each list filled up to a multiple of
     8 with `chunk`, the row of zeros; starts (chunks, lanes, groups + 1); place (groups,) is scratch.
@@ -96,7 +96,7 @@ def arrange(labels: Any, chunk: int, skip: int, place: Any, order: Any, starts: 
     lanes, cells = labels.shape
     groups = place.size
     for c in range(order.shape[0]):
-        low = c * chunk
+        low = base + c * chunk
         high = min(cells, low + chunk)
         for lane in range(lanes):
             for g in range(groups):
@@ -121,12 +121,13 @@ def arrange(labels: Any, chunk: int, skip: int, place: Any, order: Any, starts: 
 
 
 def add_up_dense(
-    values: Any, cells: Any, at: Any, stop: Any, order: Any, starts: Any, chunk: int, rows: Any, sums: Any, out: Any
+    values: Any, cells: Any, at: Any, stop: Any, order: Any, starts: Any, chunk: int, base: int, rows: Any, sums: Any,
+    out: Any,
 ) -> None:
     """`add_up` of genes that many cells have: 64 genes of a cell side by side, 8 cells of a group at once.
 
-    Cells of a gene must ascend; 8 values must fit 32 bits.  The group that `arrange` skipped gets 0.  at (genes,) is
-    where each gene begins, and moves to its end; rows ((chunk + 1) x 64) uint32 and sums (lanes x groups x 64) uint64
+    Cells of a gene must ascend; 8 values must fit 32 bits.  The group that `arrange` skipped gets nothing.  at (genes,)
+    is where each gene's cells from `base` on begin, and moves to the end of those that `order` lists; rows ((chunk + 1) x 64) uint32 and sums (lanes x groups x 64) uint64
     are scratch.  Slices and allocations in here would take numba six times as long to compile.
     """
     width = 64
@@ -137,7 +138,7 @@ def add_up_dense(
         for k in range(sums.size):
             sums[k] = 0
         for c in range(order.shape[0]):
-            low = c * chunk
+            low = base + c * chunk
             for k in range(rows.size):
                 rows[k] = 0
             for j in range(n):
@@ -163,7 +164,7 @@ def add_up_dense(
         for j in range(n):
             for lane in range(lanes):
                 for g in range(groups):
-                    out[first + j, g * lanes + lane] = sums[(lane * groups + g) * width + j]
+                    out[first + j, g * lanes + lane] += sums[(lane * groups + g) * width + j]
 
 
 def side(sums: Any, factor: Any, subunits: Any, out: Any) -> None:

@@ -15,7 +15,7 @@ from nicheloop.permuted import permuted_sums
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Crosstalk
+    from nicheloop.config_niche import Crosstalk
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -31,7 +31,8 @@ from nicheloop.roles import roles
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk, Loop, Scoring
+    from nicheloop.config_niche import Crosstalk, Loop
+    from nicheloop.config_states import Scoring
 
 __all__ = [
     "ARMS",
@@ -386,9 +387,9 @@ def run_loop(
 
 def score_readouts(sample: lr.Sample, options: Scoring | None) -> dict[str, Floats]:
     """``z_<read-out>`` of `readouts` and `HALVES` of stress for malignant cells, by them alone; NaN for other cells."""
-    from nicheloop import config, scoring
+    from nicheloop import config_states, scoring
 
-    options = options or config.Scoring()
+    options = options or config_states.Scoring()
     malignant = sample.masks[:, sample.names.index("malignant")]
     sets = {name: members for name, members in readouts().items() if name != RETURN_READOUT}
     symbols, x = [str(g) for g in sample.genes], io.lognormalise(sample.x[malignant])

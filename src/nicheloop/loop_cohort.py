@@ -18,7 +18,7 @@ from nicheloop.loop import AUTOCRINE, READOUTS, unanswered
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Loop
+    from nicheloop.config_niche import Loop
 
 __all__ = [
     "Coupling", "circularity", "coupling_swap", "run_loop_cohort", "stratum", "summarise_loop", "verdict", "wording",

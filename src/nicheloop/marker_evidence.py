@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from nicheloop import config
+    from nicheloop import config_cells
 
     Floats = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def panel(available: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def cell_evidence(counts: csr_matrix, genes: Sequence[str], options: config.Annotate) -> pd.DataFrame:
+def cell_evidence(counts: csr_matrix, genes: Sequence[str], options: config_cells.Annotate) -> pd.DataFrame:
     """Marker evidence of every cell.
 
     Parameters

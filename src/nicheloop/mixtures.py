@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Loop
+    from nicheloop.config_niche import Loop
 
 NOT_NICHE = ("malignant", "csc_high", "epithelial", "platelet")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Screen
+    from nicheloop.config_niche import Screen
     from nicheloop.interactions import Interaction
 
 Floats = NDArray[np.float64]

@@ -28,6 +28,7 @@ Labels = NDArray[np.uint8]
 LANES = 64  # labels of one cell under 64 permutations fill one cache line; the result does not depend on it
 MAX_GROUPS = 255
 CHUNK = 1024  # cells whose 64 genes stay in the second cache; the result does not depend on it
+LISTED = 32  # chunks whose cells are listed by group at once: bounds memory, not the result
 DENSE = 0.06  # share of cells from which reading a gene in every cell costs less than reading its non-zeros
 MARK = 44  # bit above which cells with a count are added up: sums stay below 2^44, cells below 2^19
 
@@ -242,15 +243,19 @@ def _sums_dense(columns: Columns, totals: Ints, labels: Labels, n_groups: int) -
     by_lane = np.ascontiguousarray(labels.T)
     largest = int(np.bincount(by_lane[0], minlength=n_groups).argmax())  # what the others leave of the total
     chunks = -(-columns.n_cells // CHUNK)
-    order = np.empty((chunks, LANES, CHUNK + 8 * n_groups), dtype=np.uint16)
-    starts = np.empty((chunks, LANES, n_groups + 1), dtype=np.int32)
-    kernels.compiled(kernels.arrange)(by_lane, CHUNK, largest, np.empty(n_groups, dtype=np.int64), order, starts)
-    out = np.empty((columns.n_genes, n_groups * LANES), dtype=np.int64)
+    order = np.empty((min(chunks, LISTED), LANES, CHUNK + 8 * n_groups), dtype=np.uint16)
+    starts = np.empty((len(order), LANES, n_groups + 1), dtype=np.int32)
+    out, at = np.zeros((columns.n_genes, n_groups * LANES), dtype=np.int64), columns.start.copy()
     rows = np.empty((CHUNK + 1) * 64, dtype=np.uint32)
     parts = np.empty(LANES * n_groups * 64, dtype=np.uint64)
-    kernels.compiled(kernels.add_up_dense)(
-        columns.values, columns.cells, columns.start.copy(), columns.stop, order, starts, CHUNK, rows, parts, out
-    )
+    place = np.empty(n_groups, dtype=np.int64)
+    for first in range(0, chunks, LISTED):
+        here = slice(0, min(LISTED, chunks - first))
+        base = first * CHUNK
+        kernels.compiled(kernels.arrange)(by_lane, CHUNK, base, largest, place, order[here], starts[here])
+        kernels.compiled(kernels.add_up_dense)(
+            columns.values, columns.cells, at, columns.stop, order[here], starts[here], CHUNK, base, rows, parts, out
+        )
     wide = out.reshape(-1, n_groups, LANES)
     wide[:, largest] = totals[:, None] - wide.sum(axis=1)  # the skipped group holds 0 so far
     return out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nicheloop.tables import MAJOR_TYPES
+from nicheloop.contracts import MAJOR_TYPES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Qc
+    from nicheloop.config_cells import Qc
 
 HAEMOGLOBIN = frozenset({"HBA1", "HBA2", "HBB", "HBD", "HBE1", "HBG1", "HBG2", "HBM", "HBQ1", "HBZ"})
 SCALED_MAD = 1.4826  # makes the MAD of a normal distribution its standard deviation

@@ -18,7 +18,7 @@ from nicheloop.score import MIXED
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Receptors
+    from nicheloop.config_cells import Receptors
 
 # Marker -> genes whose counts are summed.  TCAP and PNMT, also in the HER2 amplicon, are silent where it is not
 # amplified and too rare for a sum; the copy-number stage reads them.

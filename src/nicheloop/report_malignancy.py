@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nicheloop import figures, figures_cells, figures_states, tables
+from nicheloop import contracts, figures, figures_cells, figures_states
 from nicheloop.report_axes import span
 from nicheloop.report_data import Data, find_figure, rung, words_of
 from nicheloop.report_page import (
@@ -203,7 +203,7 @@ def malignancy_chapter(d: Data, page: Page) -> list[Block]:
 def reasons_blocks(d: Data, calls: pd.DataFrame, page: Page) -> list[Block]:
     """Epithelial cells of every sample by call with the reason of the call, and what prevented calls in plain words."""
     rank = {s: i for i, s in enumerate(d.samples)}
-    order = {c: i for i, c in enumerate(tables.MALIGNANCY)}
+    order = {c: i for i, c in enumerate(contracts.MALIGNANCY)}
     rows = calls[calls["malignancy"] != "not_epithelial"].groupby(["sample", "malignancy", "malignancy_status"]).size()
     frame = rows.rename("cells").reset_index()
     frame["share"] = frame["cells"] / frame.groupby("sample")["cells"].transform("sum")

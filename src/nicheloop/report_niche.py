@@ -29,7 +29,7 @@ from nicheloop.report_text import short_words
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Crosstalk as Floor
+    from nicheloop.config_niche import Crosstalk as Floor
 
 THEMES = (
     ("The IL6 family", ("IL6_classic", "IL6_trans", "IL6_autocrine", "OSM", "LIF", "IL11")),

@@ -13,7 +13,7 @@ from nicheloop import attenuation, stats
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Loop
+    from nicheloop.config_niche import Loop
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

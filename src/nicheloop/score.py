@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from nicheloop import config
+    from nicheloop import config_states
 
 # Genes whose counts later stages read one by one.
 MARKERS = (
@@ -49,7 +49,11 @@ def spared_genes() -> frozenset[str]:
 
 
 def foreign_shares(
-    x: csr_matrix, genes: Sequence[str], compartment: NDArray[Any], profiles: pd.DataFrame, options: config.Scoring
+    x: csr_matrix,
+    genes: Sequence[str],
+    compartment: NDArray[Any],
+    profiles: pd.DataFrame,
+    options: config_states.Scoring,
 ) -> NDArray[np.float64]:
     """Share of each malignant cell's RNA that would have to come from a niche cell of its sample.
 
@@ -85,7 +89,7 @@ def score_compartments(
     genes: Sequence[str],
     sets: Mapping[str, Sequence[str]],
     compartment: NDArray[Any],
-    options: config.Scoring,
+    options: config_states.Scoring,
 ) -> pd.DataFrame:
     """Score sets in each compartment against nulls matched there; NaN where a compartment has too few cells.
 
@@ -159,7 +163,7 @@ def run_score(
     profiles: str | Path,
     out: str | Path,
     *,
-    options: config.Scoring,
+    options: config_states.Scoring,
 ) -> None:
     """Write one sample's scores (contract ``scores``).
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Crosstalk, Screen
+    from nicheloop.config_niche import Crosstalk, Screen
 
 Floats = NDArray[np.float64]
 Text = NDArray[np.object_]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Simulate
+    from nicheloop.config_cells import Simulate
 
 Region = str  # an arm ("1q"), a band or a set of bands by prefix ("11q13"), or genes joined by "+"
 Events = tuple[tuple[Region, int], ...]

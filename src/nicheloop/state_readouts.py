@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
 
-    from nicheloop.config import Csc, Scoring
+    from nicheloop.config_states import Csc, Scoring
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from nicheloop.config import Scoring, Tam
+    from nicheloop.config_states import Scoring, Tam
 
 CLASSES = ("m1_like", "m2_like", "mixed", "low")
 STATES = ("IFN_TAM", "Inflam_TAM", "LA_TAM", "Angio_TAM", "Reg_TAM", "Prolif_TAM", "RTM_TAM")

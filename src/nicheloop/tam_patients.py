@@ -14,7 +14,7 @@ from nicheloop.tam import CLASSES, axis_classes
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nicheloop.config import Tam
+    from nicheloop.config_states import Tam
 
 MARKERS = ("CD163", "MRC1", "CD86", "SIGLEC1", "CCL8")
 NUMBERS = (

@@ -16,7 +16,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import browser
-from nicheloop import io, tables
+from nicheloop import contracts, io, tables
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
@@ -77,11 +77,11 @@ def test_atlas_is_an_ordinary_h5ad(atlas: ad.AnnData):
     totals = first.sum(1, keepdims=True)
     np.testing.assert_allclose(atlas.X[:50].toarray(), np.log1p(first / totals * 1e4), rtol=1e-4)
     assert atlas.obs_names.str.match(r"^demo_[a-z0-9_]+:").all()
-    assert set(atlas.obs["cell_type"]) <= set(tables.MAJOR_TYPES)
-    assert set(atlas.obs["malignancy"]) <= set(tables.MALIGNANCY)
-    assert set(atlas.obs["csc_state"]) <= set(tables.CSC_STATES)
-    assert set(atlas.obs["aldh1a3_state"]) <= set(tables.ALDH_STATES)
-    assert set(atlas.obs["tam_class"]) <= set(tables.TAM_CLASSES)
+    assert set(atlas.obs["cell_type"]) <= set(contracts.MAJOR_TYPES)
+    assert set(atlas.obs["malignancy"]) <= set(contracts.MALIGNANCY)
+    assert set(atlas.obs["csc_state"]) <= set(contracts.CSC_STATES)
+    assert set(atlas.obs["aldh1a3_state"]) <= set(contracts.ALDH_STATES)
+    assert set(atlas.obs["tam_class"]) <= set(contracts.TAM_CLASSES)
 
 
 def test_types_against_truth(atlas: ad.AnnData, truth: pd.DataFrame):
