@@ -58,6 +58,8 @@ def test_common_and_rare_genes_of_many_cells_have_the_same_sums_by_either_way(mo
     np.testing.assert_array_equal(
         found, dense_sums(sparse.csr_matrix(np.rint(values.astype(float) * columns.scale)), labels, 4)
     )
+    monkeypatch.setattr(pm, "LISTED", 2)  # three chunks, listed two at a time
+    np.testing.assert_array_equal(pm.sums(columns, labels, 4), found)
     monkeypatch.setattr(pm, "DENSE", 2.0)
     np.testing.assert_array_equal(found, pm.sums(columns, labels, 4))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -218,6 +219,7 @@ def leiden(
     n_iterations: int,
     threads: int = 1,
     parallel_edges: int = 0,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[float, Clustering]:
     """Leiden clusters (10.1038/s41598-019-41695-z) of a weighted graph at each resolution, repeated with every seed.
 
@@ -237,6 +239,8 @@ def leiden(
         Processes the repeats are spread over; the result is the same.
     parallel_edges
         Graphs with fewer edges are worked on in this process.
+    meanwhile
+        Other work, done here while other processes cluster.
     """
     from scipy.sparse import triu
     from sklearn.metrics import adjusted_rand_score
@@ -244,7 +248,7 @@ def leiden(
     upper = triu(graph, k=1).tocoo()
     edges = (graph.shape[0], np.column_stack([upper.row, upper.col]), upper.data)
     jobs = [(edges, resolution, seed, method, n_iterations) for resolution in resolutions for seed in seeds]
-    found = concurrent(partition, jobs, threads if upper.nnz >= parallel_edges else 1)
+    found = concurrent(partition, jobs, threads if upper.nnz >= parallel_edges else 1, meanwhile)
     out = {}
     for i, resolution in enumerate(resolutions):
         repeats, quality = zip(*found[i * len(seeds) : (i + 1) * len(seeds)], strict=True)
@@ -254,15 +258,25 @@ def leiden(
     return out
 
 
-def concurrent(call: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int) -> list[Any]:
-    """Results of ``call(*job)`` in the order of the jobs, in this process or in several."""
-    if processes < 2 or len(jobs) < 2:
+def concurrent(
+    call: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int, meanwhile: Callable[[], None]
+) -> list[Any]:
+    """Results of ``call(*job)`` in the order of the jobs, after `meanwhile`.
+
+    With several processes, this one does `meanwhile` while the others begin with the jobs, then takes from the end what
+    they have not begun.
+    """
+    if processes < 2 or not jobs:
+        meanwhile()
         return [call(*job) for job in jobs]
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
-        return list(pool.map(call, *zip(*jobs, strict=True)))
+    with ProcessPoolExecutor(min(processes - 1, len(jobs)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(call, *job) for job in jobs]
+        meanwhile()
+        own = {i: call(*jobs[i]) for i in reversed(range(len(jobs))) if futures[i].cancel()}
+        return [own[i] if i in own else futures[i].result() for i in range(len(jobs))]
 
 
 def most_stable(clusterings: dict[float, Clustering], tolerance: float) -> float:
@@ -335,14 +349,14 @@ def _read_sample(counts: str | Path, qc: str | Path, genes: np.ndarray) -> _Samp
     return _Sample(data, cells, table["n_counts"].to_numpy(dtype=float), [str(genes[i]) for i in columns], columns)
 
 
-def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int) -> tuple[np.ndarray, np.ndarray]:
+def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """(cells, components >= 2) scores and (components,) variances; each sample is read twice, none is kept."""
 
     def blocks() -> Iterator[np.ndarray]:
         for sample in samples:
             yield from neighbors.dense_blocks(sample.block(n_genes))
 
-    total, sums, n = neighbors.gram(blocks(), n_genes)
+    total, sums, n = neighbors.gram(blocks(), n_genes, threads)
     loadings, variances = neighbors.principal_axes(total, sums, n, n_pcs)
     centre = (sums / n) @ loadings
     scores = np.vstack([sample.block(n_genes) @ loadings - centre for sample in samples])
@@ -351,11 +365,10 @@ def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int) -> tuple[n
     return scores, variances
 
 
-def _map(coordinates: np.ndarray, options: Embed, seed: int) -> tuple[csr_matrix, np.ndarray]:
-    """Neighbour graph and map of (cells, components) coordinates."""
+def _graph(coordinates: np.ndarray, options: Embed) -> csr_matrix:
+    """Neighbour graph of (cells, components) coordinates."""
     exact = len(coordinates) < options.exact_neighbors_below
-    graph = neighbors.fuzzy_graph(*neighbors.nearest(coordinates, options.n_neighbors, exact=exact))
-    return graph, umap(graph, coordinates, min_dist=options.umap_min_dist, n_epochs=options.umap_epochs, seed=seed)
+    return neighbors.fuzzy_graph(*neighbors.nearest(coordinates, options.n_neighbors, exact=exact))
 
 
 def run_embed(
@@ -389,24 +402,36 @@ def run_embed(
             raise NotAssessable("no_variable_genes", status.reason or "no gene varies within any sample")
         ids = np.concatenate([s.cells for s in samples])
         names = np.repeat(np.array([s.data.sample for s in samples], dtype=object), [len(s.cells) for s in samples])
-        scores, variances = _components(samples, len(genes), options.n_pcs)
+        with ThreadPoolExecutor(1) as other:
+            ready = other.submit(neighbors.prepare if threads > 1 else int)
+            scores, variances = _components(samples, len(genes), options.n_pcs, threads)
+            ready.result()
 
         n_large = sum(len(s.cells) >= options.min_cells_sample for s in samples)
         integrated = options.integrate and n_large > 1
         coordinates = integrate(scores, names, seed) if integrated else scores
-        graph, chart = _map(coordinates, options, seed)
-        raw = _map(scores, options, seed)[1] if integrated else np.full_like(chart, np.nan)
+        graph = _graph(coordinates, options)
+        charts = []
+
+        def draw() -> None:
+            how: dict[str, Any] = {"min_dist": options.umap_min_dist, "n_epochs": options.umap_epochs, "seed": seed}
+            charts.append(umap(graph, coordinates, **how))
+            charts.append(
+                umap(_graph(scores, options), scores, **how) if integrated else np.full_like(charts[0], np.nan)
+            )
 
         seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
         clusterings = leiden(
             graph, sorted(set(options.resolutions)), seeds.tolist(), method=options.leiden,
             n_iterations=options.leiden_iterations, threads=threads, parallel_edges=options.parallel_edges,
+            meanwhile=draw,
         )  # fmt: skip
         chosen = most_stable(clusterings, options.stability_tolerance)
 
         columns: dict[str, Any] = {"cell_id": ids, "sample": names}
         columns |= {f"pc_{i + 1}": scores[:, i] for i in range(scores.shape[1])}
         columns |= {f"harmony_{i + 1}": coordinates[:, i] for i in range(coordinates.shape[1])}
+        chart, raw = charts
         columns |= {"umap_1": chart[:, 0], "umap_2": chart[:, 1], "umap_raw_1": raw[:, 0], "umap_raw_2": raw[:, 1]}
         # back to the order of the input: sample sheet, then file
         wanted = np.concatenate([s.data.cell_ids for s in given])

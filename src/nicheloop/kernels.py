@@ -87,8 +87,8 @@ def add_up(values: Any, cells: Any, start: Any, stop: Any, labels: Any, mark: An
                 total[np.uint64(row[lane]) * lanes + np.uint64(lane)] += value
 
 
-def arrange(labels: Any, chunk: int, base: int, skip: int, place: Any, order: Any, starts: Any) -> None:
-    """List the cells of every group, chunk by chunk from cell `base` on and lane by lane, but not those of group `skip`.
+def arrange(labels: Any, chunk: int, origin: int, skip: int, place: Any, order: Any, starts: Any) -> None:
+    """List the cells of every group but `skip`, chunk by chunk from cell `origin` on and lane by lane.
 
     labels (lanes, cells); order (chunks, lanes, room) positions within the chunk, each list filled up to a multiple of
     8 with `chunk`, the row of zeros; starts (chunks, lanes, groups + 1); place (groups,) is scratch.
@@ -96,7 +96,7 @@ def arrange(labels: Any, chunk: int, base: int, skip: int, place: Any, order: An
     lanes, cells = labels.shape
     groups = place.size
     for c in range(order.shape[0]):
-        low = base + c * chunk
+        low = origin + c * chunk
         high = min(cells, low + chunk)
         for lane in range(lanes):
             for g in range(groups):
@@ -121,14 +121,24 @@ def arrange(labels: Any, chunk: int, base: int, skip: int, place: Any, order: An
 
 
 def add_up_dense(
-    values: Any, cells: Any, at: Any, stop: Any, order: Any, starts: Any, chunk: int, base: int, rows: Any, sums: Any,
+    values: Any,
+    cells: Any,
+    at: Any,
+    stop: Any,
+    order: Any,
+    starts: Any,
+    chunk: int,
+    origin: int,
+    rows: Any,
+    sums: Any,
     out: Any,
 ) -> None:
     """`add_up` of genes that many cells have: 64 genes of a cell side by side, 8 cells of a group at once.
 
     Cells of a gene must ascend; 8 values must fit 32 bits.  The group that `arrange` skipped gets nothing.  at (genes,)
-    is where each gene's cells from `base` on begin, and moves to the end of those that `order` lists; rows ((chunk + 1) x 64) uint32 and sums (lanes x groups x 64) uint64
-    are scratch.  Slices and allocations in here would take numba six times as long to compile.
+    is where each gene's cells from `origin` on begin, and moves to the end of those that `order` lists; rows
+    ((chunk + 1) x 64) uint32 and sums (lanes x groups x 64) uint64 are scratch.  Slices and allocations in here would
+    take numba six times as long to compile.
     """
     width = 64
     one, w = np.uint64(1), np.uint64(64)
@@ -138,7 +148,7 @@ def add_up_dense(
         for k in range(sums.size):
             sums[k] = 0
         for c in range(order.shape[0]):
-            low = base + c * chunk
+            low = origin + c * chunk
             for k in range(rows.size):
                 rows[k] = 0
             for j in range(n):

@@ -44,7 +44,14 @@ def niche_share(counts: Floats, library: Floats, tumour: float, niche: float, *,
 
 
 def _largest(
-    counts: csr_matrix, library: Floats, own: Floats, others: Iterable[Floats], free: Bools, *, fold: float, alpha: float
+    counts: csr_matrix,
+    library: Floats,
+    own: Floats,
+    others: Iterable[Floats],
+    free: Bools,
+    *,
+    fold: float,
+    alpha: float,
 ) -> Floats:
     """(cells,) largest `niche_share` over populations with shares `others` (genes,) each, from the `free` genes."""
     found = np.zeros(len(library))

@@ -251,10 +251,10 @@ def _sums_dense(columns: Columns, totals: Ints, labels: Labels, n_groups: int) -
     place = np.empty(n_groups, dtype=np.int64)
     for first in range(0, chunks, LISTED):
         here = slice(0, min(LISTED, chunks - first))
-        base = first * CHUNK
-        kernels.compiled(kernels.arrange)(by_lane, CHUNK, base, largest, place, order[here], starts[here])
+        origin = first * CHUNK
+        kernels.compiled(kernels.arrange)(by_lane, CHUNK, origin, largest, place, order[here], starts[here])
         kernels.compiled(kernels.add_up_dense)(
-            columns.values, columns.cells, at, columns.stop, order[here], starts[here], CHUNK, base, rows, parts, out
+            columns.values, columns.cells, at, columns.stop, order[here], starts[here], CHUNK, origin, rows, parts, out
         )
     wide = out.reshape(-1, n_groups, LANES)
     wide[:, largest] = totals[:, None] - wide.sum(axis=1)  # the skipped group holds 0 so far
