@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nicheloop import cnv, cnv_arms, cnv_cells, cnv_checks, cnv_groups, cnv_neighbours, cnv_split
-from nicheloop.cnv_reference import NORMAL_POOL, NOT_NULL, Pool, Reference, mean_of, reference_mean
+from nicheloop.cnv_reference import NORMAL_POOL, NOT_NULL, Pool, Reference, at_depth, mean_of, reference_mean
 from nicheloop.errors import NotAssessable
 from nicheloop.stats import wilson
 
@@ -180,7 +180,8 @@ def assess(
     """
     epithelial, caf = types == "epithelial", types == "caf"
     n_cells = len(types)
-    base = reference.mean if reference.mean is not None else reference_mean(x, types, reference.null, options.min_group)
+    own = reference_mean(x, types, reference.null, options.min_group)
+    base = own if reference.mean is None else at_depth(reference.mean, own)
     mean_e = mean_of(x, epithelial)
     with np.errstate(invalid="ignore"):
         used = (mean_e + base) / 2 >= options.min_mean_expression

@@ -128,6 +128,27 @@ def reference_mean(x: sparse.csr_matrix, types: NDArray[np.object_], cells: Bool
     return np.asarray(np.mean(rows, axis=0))
 
 
+def at_depth(pooled: Floats, own: Floats) -> Floats:
+    """Pooled expression as a sample of another depth would show it: the same ranks, the sample's values.
+
+    The mean of log1p counts per 10,000 of the same RNA falls with depth, most in genes of middle expression, and arms
+    differ in how many of these they hold: in a shallow sample every cell, CAFs too, would share a profile.
+
+    Parameters
+    ----------
+    pooled
+        (genes,) means of other samples, NaN where not measured.
+    own
+        (genes,) means over normal cells of the sample.
+
+    Returns
+    -------
+    (genes,) non-decreasing in `pooled`; NaN where it is NaN.
+    """
+    both = np.isfinite(pooled) & np.isfinite(own)
+    return np.interp(pooled, np.sort(pooled[both]), np.sort(own[both])) if both.any() else pooled
+
+
 def read_pools(path: str | Path, symbols: NDArray[np.object_], leave_out: str | None = None) -> dict[str, Pool]:
     """Pools of ``cohort/cnv_reference.parquet`` in the gene order of a sample.
 
