@@ -93,7 +93,7 @@ def ours(sheet: Path, out: Path, cores: int, resource: str) -> dict[str, Any]:
 def measure(n: int, work: Path, cores: int, resource: str) -> dict[str, Any]:
     """Both sides on one cohort."""
     sheet = cohort.write_cohort(work / f"cohort_{n}", cells=n, cores=cores)
-    truth = pd.read_csv(work / f"cohort_{n}" / "truth_cells.tsv.gz", sep="\t", keep_default_na=False)
+    truth = pd.read_csv(work / f"cohort_{n}" / "truth_cells.tsv.gz", sep="\t", keep_default_na=False, dtype=str)
     truth[["doublet", "damaged", "malignant"]] = truth[["doublet", "damaged", "malignant"]] == "True"
     knowledge(work / "knowledge.json")
     load = process.machine(cores)["load_before"]

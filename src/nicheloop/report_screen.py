@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from nicheloop.report_data import Data
 from nicheloop.report_page import Block, Page, columns, count, fraction, note, text
 from nicheloop.report_text import short_words
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEYS = ["ligand", "receptor", "sender", "receiver"]
 NULLS = {
     "strength": "p comes from permuted type labels only: there is no matched-pair and no decoy null as for the axes, "
     "so unrelated proteins that are specific to their types pass as well",
@@ -19,12 +26,45 @@ def has_screen(d: Data) -> bool:
     return any(d.path("screen", s).exists() for s in d.samples)
 
 
+def tested_rows(path: Path) -> pd.DataFrame:
+    """The tested rows of one sample's screen: a whole screen has half a million, most of them not testable."""
+    import pandas as pd
+
+    wanted = [*KEYS, "score", "p_upper", "q", "q_tested"]
+    return pd.read_parquet(path, columns=wanted, filters=[("status", "==", "tested")])
+
+
+def pooled_rows(tumours: list[pd.DataFrame], level: float) -> pd.DataFrame:
+    """One row per pair and types tested in some tumour: tumours tested and with q below `level`, what stands out first.
+
+    Names become numbers first: a cohort has millions of rows.
+    """
+    import pandas as pd
+
+    names: dict[str, dict[str, int]] = {key: {} for key in KEYS}
+    parts = []
+    for one in tumours:
+        coded = {k: one[k].astype(object).map(lambda v, to=names[k]: to.setdefault(v, len(to))) for k in KEYS}
+        parts.append(one.assign(**{k: v.astype("int32") for k, v in coded.items()}, hit=one["q"] < level))
+    pooled = (
+        pd.concat(parts, ignore_index=True)
+        .groupby(KEYS, sort=False)
+        .agg(tested=("hit", "size"), hits=("hit", "sum"), score=("score", "median"), p=("p_upper", "max"))
+        .reset_index()
+    )
+    for key in KEYS:
+        pooled[key] = pd.Categorical.from_codes(pooled[key].to_numpy(), list(names[key])).astype(object)
+    down = [False, False, *[True] * len(KEYS)]
+    return pooled.sort_values(["hits", "score", *KEYS], ascending=down, kind="stable", ignore_index=True)
+
+
 def screen_chapter(d: Data, page: Page) -> list[Block]:
     """Rows per sample, and the pairs that stand out in most samples."""
     import pandas as pd
 
     options, level = d.config.screen, d.config.loop.alpha
-    rows = d.per_sample("screen")
+    from nicheloop import io
+
     blocks = [
         text(
             f"Exploration: every pair of a resource ('{options.resource}') between every two cell types, method "
@@ -32,23 +72,30 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
             "is secreted, and rows of one sample share cells and genes. The axes are the question; this is not."
         )
     ]
-    if not len(rows):
-        return [*blocks, note("No row: the screen had nothing to work with in any sample.")]
-    per = []
-    for s in d.samples:
-        mine = rows[rows["sample"] == s]
-        bad = mine[mine["status"] != "tested"]["status"].value_counts()
-        why = sorted(bad.items(), key=lambda kv: (-kv[1], kv[0]))
+    per, tumours = [], []
+    for name in d.samples:
+        path = d.path("screen", name)
+        if not path.exists():
+            continue
+        status = io.read_table(path, ["status"])["status"].value_counts()
+        if not len(status):
+            continue
+        mine = tested_rows(path)
+        why = sorted(((k, v) for k, v in status.items() if k != "tested" and v), key=lambda kv: (-kv[1], kv[0]))
         per.append(
             {
-                "sample": s,
-                "rows": len(mine),
-                "tested": int((mine["status"] == "tested").sum()),
+                "sample": name,
+                "rows": int(status.sum()),
+                "tested": len(mine),
                 "significant": int((mine["q"] < level).sum()),
                 "usual": int((mine["q_tested"] < level).sum()),
                 "why": ", ".join(f"{short_words(str(k))} ({v:,})" for k, v in why) or "none",
             }
         )
+        if name in d.tumours and len(mine):
+            tumours.append(mine)
+    if not per:
+        return [*blocks, note("No row: the screen had nothing to work with in any sample.")]
     blocks.append(
         page.table(
             "screen_samples",
@@ -63,30 +110,22 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
             most=60,
         )
     )
-    tumours = rows[rows["sample"].isin(d.tumours) & (rows["status"] == "tested")]
-    if not len(tumours):
+    if not tumours:
         return [*blocks, note("No pair could be tested in a tumour.")]
-    keys = ["ligand", "receptor", "sender", "receiver"]
-    pooled = (
-        tumours.assign(hit=tumours["q"] < level)
-        .groupby(keys, sort=True)
-        .agg(tested=("sample", "nunique"), hits=("hit", "sum"), score=("score", "median"), p=("p_upper", "max"))
-        .reset_index()
-        .sort_values(["hits", "score", *keys], ascending=[False, False, True, True, True, True], kind="stable")
-    )
+    pooled = pooled_rows(tumours, level)
     some = int((pooled["hits"] > 0).sum())
     blocks.append(
         page.table(
             "screen_top",
-            pooled,
+            pooled[pooled["hits"] > 0] if some else pooled,
             columns(
                 "ligand | receptor | sender | receiver | tested # tumours tested | hits # q below the level | score # "
                 "median score | p # largest bound of p"
             ),
             "The pairs that stand out in most tumours.",
             f"Of {count(len(pooled), 'tested pair')} of genes and types {some:,} ({fraction(some / len(pooled))}) "
-            "stand out in some tumour. Bound of p: exact upper bound of the p that infinitely many permutations would "
-            "give.",
+            f"stand out in some tumour{' and are listed' if some else ''}; every row of a sample is in its "
+            "screen.parquet. Bound of p: exact upper bound of the p that infinitely many permutations would give.",
             most=25,
         )
     )
