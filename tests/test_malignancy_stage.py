@@ -296,3 +296,28 @@ def test_pools_weigh_by_cells_and_keep_chemistries_apart(tmp_path):
     assert without["chemistry:v3"].n_cells == 30 and "normal_epithelium" not in without
     malignancy.run_cnv_reference([pairs[4][0]], [pairs[4][1]], tmp_path / "none.parquet")
     assert io.read_status(tmp_path / "none.parquet").status == "no_reference_cells"
+
+
+def test_a_pool_of_deep_samples_is_read_at_the_depth_of_a_shallow_one() -> None:
+    """Oracle: the same pooled RNA, counted once deep and once shallow; the sample's own cells are of other types."""
+    rng = np.random.default_rng(0)
+    pooled = rng.lognormal(0.0, 2.0, 3000)
+    others = pooled * rng.lognormal(0.0, 0.7, 3000)
+
+    def mean(profile: np.ndarray, umi: int) -> np.ndarray:
+        counts = rng.poisson(profile / profile.sum() * umi, (400, len(profile)))
+        return np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4).mean(axis=0)
+
+    deep, shallow = mean(pooled, 12_000), mean(pooled, 1_500)
+    deep[7] = np.nan
+    found = cnv_reference.at_depth(deep, mean(others, 1_500))
+    assert np.isnan(found[7]) and np.isfinite(np.delete(found, 7)).all()
+    order = np.argsort(deep)[:-1]
+    assert (np.diff(found[order]) >= 0).all()
+
+    def bias(values: np.ndarray) -> float:  # what genes of like expression share, which arms would take for a change
+        level = np.argsort(np.argsort(np.delete(shallow, 7))) // 300
+        error = np.delete(values - shallow, 7)
+        return float(np.abs([error[level == k].mean() for k in range(10)]).max())
+
+    assert bias(found) < bias(deep) / 3

@@ -189,6 +189,8 @@ def assess(
         normal = None  # measured with another gene list: no common ground
     if normal is not None:
         used &= np.isfinite(normal.mean)
+        if reference.mean is not None:
+            normal = Pool(at_depth(normal.mean, mean_e), normal.n_cells)
     placed = positions.assign(chromosome=np.where(used, positions["chromosome"], ""))
     every = cnv.layout(placed, options.window, options.step)
     settings = cnv_groups.Settings(
