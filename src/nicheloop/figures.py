@@ -27,6 +27,8 @@ NAMES = {
     "t_nk": "T/NK", "b_cell": "B cell", "caf": "CAF", "pvl": "PVL", "icaf": "iCAF", "mycaf": "myCAF", "apcaf": "apCAF",
     "epithelial_malignant": "epithelial, malignant", "epithelial_normal": "epithelial, normal",
     "epithelial_unassigned": "epithelial, unassigned", "csc_high": "CSC-high",
+    "nk": "NK", "t_cd4": "CD4 T", "t_cd8": "CD8 T", "treg": "Treg",
+    "endo_venous": "venous endothelium",
 }  # fmt: skip
 TYPE_COLOURS = {
     "epithelial": "#CC6677",

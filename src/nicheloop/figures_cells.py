@@ -141,7 +141,9 @@ def qc_distributions(qc: pd.DataFrame, order: Sequence[str], thresholds: pd.Data
                     ax.plot([cut, cut], [i - 0.4, i + 0.4], color=ACCENT, lw=2)
         if log:
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            low, high = ax.get_xlim()
+            wide = high > 200 * max(low, 1)  # labels at every half power of ten would touch
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0)))
             ax.xaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
             ax.xaxis.set_minor_formatter(lambda v, _: "")
         else:
@@ -408,7 +410,7 @@ def cnv(panels: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
         wide_enough = np.diff(bounds) >= 0.017 * len(chromosomes)
         names = [str(c) if ok else "" for c, ok in zip(order, wide_enough, strict=True)]
         ax.set_xticks((bounds[:-1] + bounds[1:]) / 2, names, fontsize=6.5)
-        ax.set_yticks(range(len(groups)), [f"{g.replace('_', ' ')} ({cells[g]:,.0f})" for g in groups], fontsize=7)
+        ax.set_yticks(range(len(groups)), [f"{type_words(g)} ({cells[g]:,.0f})" for g in groups], fontsize=7)
         ax.tick_params(length=0)
         ax.set_title(title, fontsize=8.5)
     if image is not None:

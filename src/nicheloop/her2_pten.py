@@ -79,7 +79,8 @@ def beyond_ambient(cells: pd.DataFrame, gene: str, ambient_rate: float) -> dict[
         if np.isfinite(ambient_rate):
             out["ambient_umi"] = ambient_rate * total / 1e4
             # pdtrc is P(X > k): k = counts - 1 makes it P(X >= counts)
-            out["p"] = float(pdtrc(umi - 1, max(out["ambient_umi"], 1e-12))) if umi > 0 else 1.0
+            p = float(pdtrc(umi - 1, max(out["ambient_umi"], 1e-12))) if umi > 0 else 1.0
+            out["p"] = max(p, float(np.finfo(float).tiny))  # never 0: it is smaller than can be written
     return out
 
 

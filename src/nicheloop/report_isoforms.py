@@ -18,7 +18,7 @@ def isoform_blocks(d: Data, page: Page) -> list[Block]:
         return [*blocks, note("No isoform can be judged in any tumour: see the statuses in cohort/csc_isoforms.tsv.")]
     above = shown[(shown["isoform"] == "ALDH1A3") & (shown["status"] == "beyond_ambient")]["sample"].nunique()
     n = shown["sample"].nunique()
-    title = f"ALDH1A3 exceeds ambient RNA in {above} of {n} tumours; the other isoforms are shown beside it"
+    title = f"ALDH1A3 exceeds ambient RNA in {above} of {count(n, 'tumour')}; the other isoforms are shown beside it"
     blocks.append(
         page.figure(
             "aldh_isoforms",

@@ -237,6 +237,11 @@ def warning_blocks(d: Data) -> list[Block]:
     return [text("Calls to read with care:"), bullets(said)] if said else []
 
 
+def by_clone(item: tuple[str, Any]) -> int:
+    """Number of a clone, so that clone_10 comes after clone_9."""
+    return int(item[0].removeprefix("clone_"))
+
+
 def checks_of(d: Data, key: str) -> pd.DataFrame:
     """Entries of a check (``arm_checks``, ``marker_loci``) of all clones of all samples, one row each."""
     import pandas as pd
@@ -244,7 +249,7 @@ def checks_of(d: Data, key: str) -> pd.DataFrame:
     rows = [
         {"sample": s, "clone": clone.removeprefix("clone_"), **entry}
         for s in d.samples
-        for clone, entries in (d.summary("malignancy", s).get(key) or {}).items()
+        for clone, entries in sorted((d.summary("malignancy", s).get(key) or {}).items(), key=by_clone)
         for entry in entries
     ]
     return pd.DataFrame(rows)
@@ -304,7 +309,7 @@ def check_blocks(d: Data, page: Page) -> list[Block]:
                 "marker_loci",
                 loci.assign(
                     changed=~loci["seen"].isin(("gain", "loss")), nothing=loci["seen"] == "not_measurable"
-                ).sort_values(["changed", "nothing", "gene", "sample", "clone"], kind="stable")[list(loci.columns)],
+                ).sort_values(["changed", "nothing", "gene", "sample"], kind="stable")[list(loci.columns)],
                 columns(
                     "gene | locus | sample | clone | seen = copy number nearby | n_genes # genes used | log2 # log2 "
                     "difference | z #"

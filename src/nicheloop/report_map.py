@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STEPS, MISSING = 254, 255
+NAMED = ("sample", "patient")  # names of the user's, shown as they are
 MOST_LABELS = 250  # a column of labels is one byte; rarer labels than these are "other"
 MARKERS_PER_TYPE = 4
 STATES = ("CD44", "CD24", "ALDH1A3", "EPCAM", "ERBB2", "ESR1", "PGR", "PTEN", "MKI67", "CD68", "CD163", "MRC1", "CD86")
@@ -193,6 +194,11 @@ def payload(d: Data, cells: pd.DataFrame, total: int) -> bytes:
     header = json_bytes({
         "n": len(table), "total": total, "maps": maps, "columns": columns, "ramp": ramp(),
         "ids": {"at": add(cell_ids), "length": len(cell_ids)},
+        "words": {
+            v: figures.type_words(v)
+            for c in columns if c["kind"] == "labels" and c["name"] not in NAMED
+            for v in c["values"] if figures.type_words(v) != v
+        },
     })  # fmt: skip
     return struct.pack("<I", len(header)) + header + b"".join(parts)
 

@@ -230,7 +230,10 @@ def locus_blocks(d: Data, page: Page) -> list[Block]:
         blocks.append(
             page.table(
                 "csc_loci",
-                table.assign(_c=~table["seen"].isin(("gain", "loss")))
+                table.assign(
+                    _c=~table["seen"].isin(("gain", "loss")),
+                    clone=table["clone"].str.removeprefix("clone_").astype(int),
+                )
                 .sort_values(["_c", "score", "sample", "clone"], kind="stable")[list(table.columns)]
                 .assign(score=lambda t: [SCORE_WORDS.get(str(s), str(s)) for s in t["score"]]),
                 columns(

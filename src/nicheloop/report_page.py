@@ -155,6 +155,8 @@ def interval(value: Any, low: Any, high: Any) -> str:
     """``10 % (7.0 to 14 %)``."""
     if value is None or value != value:
         return "NA"
+    if low is None or low != low:
+        return fraction(value)
     lower = fraction(low).removesuffix("\u00a0%")
     return f"{fraction(value)} ({lower} to {fraction(high)})"
 

@@ -90,12 +90,12 @@ def csc_chapter(d: Data, page: Page) -> list[Block]:
                 "sample | subtype | n_malignant # cells | n_foreign # doublets left out | "
                 "median_umi # median UMI | informative_fraction % CD24 "
                 "informative | m_csc_fraction % CD44+/CD24- | m_csc_low % low | m_csc_high % high | m_csc_wording: "
-                "may be said | odds_ratio # odds ratio | emt_z_csc # EMT z | cycling_z_csc # G2M z | status ="
+                "may be said | odds_ratio # odds ratio | status ="
             ),
             "CD44+/CD24- per sample.",
             "Cells: malignant ones that take part; doublets with a cell of another type do not. "
-            "Odds ratio: association of CD44 high and CD24 high. EMT and G2M z: CSC-high "
-            "minus other malignant cells, within the sample. Samples that do not speak for a tumour are listed too.",
+            "Odds ratio: association of CD44 high and CD24 high. Samples that do not speak for a tumour are listed "
+            "too. EMT and cell cycle of the state are below, against matched sets.",
             path="cohort/csc_patients.tsv",
         )
     )

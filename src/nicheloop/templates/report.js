@@ -162,6 +162,7 @@
       }
     }
     for (const column of head.columns) column.codes = data.subarray(column.at, column.at + head.n);
+    for (const [label, word] of Object.entries(head.words)) words.set(label, word);
     head.names = new TextDecoder().decode(data.subarray(head.ids.at, head.ids.at + head.ids.length)).split("\n");
     return head;
   });
@@ -171,7 +172,8 @@
     if (column.kind === "labels") return column.values[code];
     return (column.low + (code / STEPS) * (column.high - column.low)).toPrecision(3);
   };
-  const plain = (word) => word.replaceAll("_", " ");
+  const words = new Map(); // labels as a reader writes them
+  const plain = (word) => words.get(word) ?? word;
   const choose = { colour: find("map-colour"), filter: find("map-filter"), value: find("map-value"), facet: find("map-facet") };
   const state = { order: [], source: null, facets: [], drawn: 0 };
 
