@@ -660,6 +660,20 @@ def test_same_tables_same_bytes(folder: Path, page: str) -> None:
     assert not list(folder.rglob("*.tmp"))
 
 
+def test_pages_of_samples_are_the_same_from_other_processes(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    written = []
+    for threads in (1, 3):
+        results = tmp_path / str(threads)
+        shutil.copytree(folder, results, ignore=shutil.ignore_patterns("report", "figures"))
+        names = report_data.Data(results, Config()).samples[:2]
+        with report.sample_pages_beside(results, Config(), names, threads):
+            pass
+        written.append({p.name: p.read_bytes() for p in sorted((results / "report").iterdir())})
+    assert len(written[0]) == 2 and written[0] == written[1]
+
+
 def test_provenance() -> None:
     record = provenance.describe(Config())
     assert record["nicheloop"] == nicheloop.__version__ and record["seed"] == 0

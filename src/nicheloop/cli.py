@@ -257,7 +257,8 @@ def _report(args: argparse.Namespace) -> None:
     from nicheloop import report
 
     config = _resolve_config(args.config)
-    report.run_report(Path(args.results), Path(args.out), options=config.report, config=config)
+    threads = args.threads or config.report.threads
+    report.run_report(Path(args.results), Path(args.out), options=config.report, config=config, threads=threads)
 
 
 def _agreement(args: argparse.Namespace) -> None:
@@ -424,6 +425,7 @@ def parser() -> argparse.ArgumentParser:
     sub = add("report", "the HTML report", _report)
     sub.add_argument("--results", required=True, metavar="DIR", help="results folder")
     sub.add_argument("--out", required=True, metavar="FILE", help="report.html to write")
+    sub.add_argument("--threads", type=_cores, metavar="N", help="processes (default: report.threads)")
     _add_common(sub)
 
     sub = add("provenance", "checksums of all that went in and came out", _provenance)

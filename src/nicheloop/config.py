@@ -69,6 +69,9 @@ class Download(Section):
 class Report(Section):
     """The HTML report."""
 
+    threads: int = option(
+        2, "processes that write pages", unit="processes", why="pages of samples beside the main one", ge=1
+    )
     title: str = option("nicheloop report", "title of the page", unit="text", why="-")
     max_map_points: int = option(
         20000,

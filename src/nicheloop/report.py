@@ -141,13 +141,49 @@ def seldom_collected() -> Iterator[None]:
 
 
 @seldom_collected()
-def run_report(results: str | Path, out: str | Path, *, options: Options, config: Config) -> None:
+def write_sample_pages(results: Path, config: Config, samples: Sequence[str]) -> None:
+    """Write the pages of some samples."""
+    data = Data(results, config)
+    for sample in samples:
+        alone = render_page(
+            f"{config.report.title}: {sample}", "One sample of the cohort.", sample_chapters(data, sample), script=False
+        )
+        io.write_text(results / "report" / f"{sample}.html", alone)
+
+
+@contextlib.contextmanager
+def sample_pages_beside(results: Path, config: Config, samples: Sequence[str], threads: int) -> Iterator[None]:
+    """Write the pages of single samples, in other processes while the block runs, or after it where there are none."""
+    if threads < 2 or len(samples) < 2:
+        yield
+        write_sample_pages(results, config, samples)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    others = threads - 1
+    with ProcessPoolExecutor(others, mp_context=get_context("spawn")) as pool:
+        shares = [pool.submit(write_sample_pages, results, config, list(samples[i::others])) for i in range(others)]
+        yield
+        for share in shares:
+            share.result()
+
+
+def run_report(results: str | Path, out: str | Path, *, options: Options, config: Config, threads: int = 1) -> None:
     """Write the report; its figures and full tables go into the results folder.
 
     Reads everything below the results folder; a table that is missing or empty leads to a sentence that says so.  The
-    same tables and configuration give the same bytes.
+    same tables and configuration give the same bytes, whatever the threads (processes that write pages of samples).
     """
     results, out = Path(results), Path(out)
+    pages = Data(results, config).samples if options.sample_pages else []
+    with sample_pages_beside(results, config, pages, threads):
+        write_main_page(results, out, options=options, config=config)
+
+
+@seldom_collected()
+def write_main_page(results: Path, out: Path, *, options: Options, config: Config) -> None:
+    """Write the page of the cohort, its figures and tables."""
     data, page = Data(results, config), Page(results)
     record = describe(config)
     chapters = [Chapter("Summary", summary_chapter(data))]
@@ -170,8 +206,3 @@ def run_report(results: str | Path, out: str | Path, *, options: Options, config
     io.write_text(out, render_page(options.title, lead, chapters, {**page.payloads, **report_embed.libraries()}))
     for folder in ("figures", "tables", "report"):  # the workflow expects them, filled or not
         (results / folder).mkdir(exist_ok=True)
-    for sample in data.samples if options.sample_pages else ():
-        alone = render_page(
-            f"{options.title}: {sample}", "One sample of the cohort.", sample_chapters(data, sample), script=False
-        )
-        io.write_text(results / "report" / f"{sample}.html", alone)

@@ -36,8 +36,8 @@ class OneSample(Data):
         return self._mine(self.cohort.table(name))
 
     def per_sample(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """A table of the sample."""
-        return self._mine(self.cohort.per_sample(name, columns))
+        """A table of the sample; the other samples' are not read."""
+        return super().per_sample(name, columns)
 
     @property
     def sheet(self) -> pd.DataFrame:  # type: ignore[override]

@@ -75,6 +75,7 @@ rule report:
         "<results>/benchmarks/report.tsv"
     conda:
         "../../environment.yml"
+    threads: SETTINGS.report.threads
     resources:
         mem_mb=memory(6, 2500),
         runtime=minutes(60),
@@ -85,4 +86,5 @@ rule report:
     message:
         "Writing the report"
     shell:
-        "python -m nicheloop report --results {params.folder:q} --out {output.html:q} --config {params.config:q} 2> {log:q}"
+        "python -m nicheloop report --results {params.folder:q} --out {output.html:q} --config {params.config:q}"
+        " --threads {threads} 2> {log:q}"
