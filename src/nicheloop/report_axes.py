@@ -37,6 +37,11 @@ MALIGNANT = ("malignant", "csc_high")
 FORESTS = 8  # axes whose patients are drawn
 
 
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with senders and receivers as a reader writes them."""
+    return table.assign(**{c: [figures.type_words(str(v)) for v in table[c]] for c in ("sender", "receiver")})
+
+
 def span(value: float, low: float, high: float) -> str:
     """``0.38 (-0.78 to 1.6)``; NA without a value."""
     return "NA" if value != value else f"{number(value)} ({number(low)} to {number(high)})"
@@ -245,7 +250,7 @@ def subtype_blocks(d: Data, chosen: pd.DataFrame, page: Page) -> list[Block]:
     return [
         page.table(
             "axis_subtypes",
-            part,
+            in_words(part),
             columns(
                 "axis | sender | receiver | who: subtype | n_patients # tumours | n_inferred # subtype inferred | "
                 "n_assessable # assessable | n_significant # significant | mean ~ log2 strength | own ~ specificity"
@@ -273,7 +278,7 @@ def control_blocks(d: Data, page: Page) -> list[Block]:
             text(f"Positive controls (by their best receptor and pair of types) {'; '.join(parts)}."),
             page.table(
                 "axis_controls",
-                best.drop(columns="rank"),
+                in_words(best.drop(columns="rank")),
                 columns(
                     "control | receptor | sender | receiver | n_with_cells # tumours with the cells | n_tested # "
                     "tested | n_significant # significant | p # | verdict | reason"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nicheloop import figures, figures_states
+from nicheloop.her2_pten import OUTCOMES
 from nicheloop.report_data import Data, flagged
 from nicheloop.report_page import SAMPLES, Block, Page, columns, count, heading, many, text
 from nicheloop.report_text import short_words
@@ -309,7 +310,7 @@ def her2_pten_blocks(d: Data, page: Page) -> list[Block]:
         blocks.append(
             page.table(
                 "her2_pten_tests",
-                tests.assign(outcome=[str(v).replace("_", " ") for v in tests["outcome"]]),
+                tests.assign(outcome=[OUTCOMES.get(str(v), str(v)) for v in tests["outcome"]]),
                 columns(
                     "stratum | outcome | n_stratum # tumours | n_low # PTEN-low | n_other # others | mean_low # mean "
                     "low | "

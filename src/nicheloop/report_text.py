@@ -267,8 +267,8 @@ METHOD_NOTES = {
     "fitted per sample. Intervals carry the uncertainty of the rates. ALDH1A3 has the same model for one gene.",
     "tam": "Monocytes are split off; macrophages are scored on the M1 and M2 axes without secreted or circular genes.",
     "crosstalk": "Strength is the geometric mean of ambient-corrected ligand and limiting receptor subunit; p is "
-    "the larger of a label permutation and an expression-matched-pair p; Benjamini-Hochberg over the tested rows of "
-    "a sample.",
+    "the largest of three (permuted labels, expression-matched pairs, pairs without a recorded interaction); "
+    "Benjamini-Hochberg over the rows that could have been tested in a sample.",
     "loop": "Arm A: niche to malignant; arm B: response of CSC-high against CSC-low cells within clone and depth; "
     "arm C: return to the niche. The patient's p is the largest of the three; an arm that cannot be measured makes "
     "the answer NA, not zero.",
