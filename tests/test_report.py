@@ -618,7 +618,7 @@ def test_screen_chapter_only_where_it_was_run(tmp_path: Path, method: str) -> No
 
     from nicheloop.report_screen import has_screen, screen_chapter
 
-    io.write_text(tmp_path / "cohort" / "samples.tsv", "sample\tpatient\tstatus\treason\na\ta\tok\t\n")
+    io.write_text(tmp_path / "cohort" / "samples.tsv", "sample\tpatient\tstatus\treason\na\ta\tok\t\nb\tb\tok\t\n")
     config = load_config({"screen": {"resource": "pairs.tsv", "method": method}})
     assert not has_screen(report_data.Data(tmp_path, config))
     row = {"ligand": "CSF1", "receptor": "CSF1R", "sender": "malignant", "status": "tested", "obstacle": None, "n_sender": 30,
@@ -633,7 +633,7 @@ def test_screen_chapter_only_where_it_was_run(tmp_path: Path, method: str) -> No
     d = report_data.Data(tmp_path, config)
     blocks = screen_chapter(d, report_page.Page(tmp_path))
     assert has_screen(d) and ("no matched-pair and no decoy null" in blocks[0].text) == (method == "strength")
-    assert blocks[1].rows == [["a", "3", "2", "1", "2", "too few cells (1)"]]
+    assert blocks[1].rows == [["a", "3", "2", "1", "2", "too few cells (1)"], ["b", "0", "0", "0", "0", "no row"]]
     assert blocks[2].rows[0] == ["CSF1", "CSF1R", "malignant", "myeloid", "1", "1", "1", "0.004"]
 
 

@@ -63,7 +63,7 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
     import pandas as pd
 
     options, level = d.config.screen, d.config.loop.alpha
-    from nicheloop import io
+    from nicheloop import io, tables
 
     blocks = [
         text(
@@ -75,10 +75,10 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
     per, tumours = [], []
     for name in d.samples:
         path = d.path("screen", name)
-        if not path.exists():
-            continue
-        status = io.read_table(path, ["status"])["status"].value_counts()
+        rows = io.read_table(path, ["status"]) if path.exists() else tables.empty("screen")
+        status = rows["status"].value_counts()
         if not len(status):
+            per.append({"sample": name, "rows": 0, "tested": 0, "significant": 0, "usual": 0, "why": "no row"})
             continue
         mine = tested_rows(path)
         why = sorted(((k, v) for k, v in status.items() if k != "tested" and v), key=lambda kv: (-kv[1], kv[0]))
@@ -94,7 +94,7 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
         )
         if name in d.tumours and len(mine):
             tumours.append(mine)
-    if not per:
+    if not any(row["rows"] for row in per):
         return [*blocks, note("No row: the screen had nothing to work with in any sample.")]
     blocks.append(
         page.table(
