@@ -230,6 +230,28 @@ def test_leiden_finds_planted_groups_and_repeats(method):
     assert fine.n_clusters > found.n_clusters
 
 
+def test_large_graphs_go_to_igraph_which_reaches_as_much_of_the_same_quality():
+    import igraph
+    from scipy.sparse import triu
+
+    assert [embed.implementation("auto", n, 100) for n in (99, 100)] == ["leidenalg", "igraph"]
+    assert embed.implementation("leidenalg", 10**9, 100) == "leidenalg"
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 3, (8, 6))[np.arange(1600) % 8] + rng.normal(0, 1, (1600, 6))
+    graph = neighbors.fuzzy_graph(*neighbors.nearest(x, 12))
+    how = {"n_iterations": 4, "igraph_from": 100}
+    auto, plain = (embed.leiden(graph, [1.0, 2.0], [1, 2], method=method, **how) for method in ("auto", "leidenalg"))
+    upper = triu(graph, k=1).tocoo()
+    oracle = igraph.Graph(n=1600, edges=np.column_stack([upper.row, upper.col]))  # neither implementation's own figure
+    for r in (1.0, 2.0):
+        quality = [
+            oracle.modularity(c[r].labels.tolist(), weights=upper.data.tolist(), resolution=r) for c in (auto, plain)
+        ]
+        assert quality[0] > quality[1] - 0.005
+        assert adjusted_rand_score(auto[r].labels, np.arange(1600) % 8) > 0.5
+    assert adjusted_rand_score(auto[1.0].labels, plain[1.0].labels) > 0.95
+
+
 def test_most_stable_resolution():
     def result(stability, n):
         return embed.Clustering(np.arange(10) % n, stability)

@@ -177,7 +177,7 @@ class Clustering:
         return len(np.unique(self.labels))
 
 
-Method = Literal["leidenalg", "igraph"]
+Method = Literal["auto", "leidenalg", "igraph"]
 Edges = tuple[int, np.ndarray, np.ndarray]  # cells, (edges, 2) ends, (edges,) weights
 
 
@@ -210,6 +210,13 @@ def partition(
     return np.asarray(part.membership, dtype=np.int64), float(quality)
 
 
+def implementation(method: Method, n_edges: int, igraph_from: int) -> Method:
+    """Resolve "auto": leidenalg, from `igraph_from` edges igraph."""
+    if method == "auto":
+        return "leidenalg" if n_edges < igraph_from else "igraph"
+    return method
+
+
 def leiden(
     graph: csr_matrix,
     resolutions: Sequence[float],
@@ -217,6 +224,7 @@ def leiden(
     *,
     method: Method,
     n_iterations: int,
+    igraph_from: int = 0,
     threads: int = 1,
     parallel_edges: int = 0,
     meanwhile: Callable[[], None] = lambda: None,
@@ -232,7 +240,7 @@ def leiden(
     seeds
         One per repeat; the repeat of the highest quality is kept, the first among equals.
     method
-        "leidenalg", or igraph's own implementation of the same quality.
+        "leidenalg", or igraph's own implementation of the same quality; "auto": the latter from `igraph_from` edges.
     n_iterations
         Negative: until nothing improves.
     threads
@@ -247,6 +255,7 @@ def leiden(
 
     upper = triu(graph, k=1).tocoo()
     edges = (graph.shape[0], np.column_stack([upper.row, upper.col]), upper.data)
+    method = implementation(method, upper.nnz, igraph_from)
     jobs = [(edges, resolution, seed, method, n_iterations) for resolution in resolutions for seed in seeds]
     found = concurrent(partition, jobs, threads if upper.nnz >= parallel_edges else 1, meanwhile)
     out = {}
@@ -365,10 +374,11 @@ def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int, threads: i
     return scores, variances
 
 
-def _graph(coordinates: np.ndarray, options: Embed) -> csr_matrix:
-    """Neighbour graph of (cells, components) coordinates."""
+def _nearest(coordinates: np.ndarray, options: Embed) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and distances of the neighbours in (cells, components) coordinates, on one thread."""
     exact = len(coordinates) < options.exact_neighbors_below
-    return neighbors.fuzzy_graph(*neighbors.nearest(coordinates, options.n_neighbors, exact=exact))
+    with neighbors.one_thread():
+        return neighbors.nearest(coordinates, options.n_neighbors, exact=exact)
 
 
 def run_embed(
@@ -402,29 +412,31 @@ def run_embed(
             raise NotAssessable("no_variable_genes", status.reason or "no gene varies within any sample")
         ids = np.concatenate([s.cells for s in samples])
         names = np.repeat(np.array([s.data.sample for s in samples], dtype=object), [len(s.cells) for s in samples])
-        with ThreadPoolExecutor(1) as other:
-            ready = other.submit(neighbors.prepare if threads > 1 else int)
-            scores, variances = _components(samples, len(genes), options.n_pcs, threads)
-            ready.result()
-
         n_large = sum(len(s.cells) >= options.min_cells_sample for s in samples)
         integrated = options.integrate and n_large > 1
-        coordinates = integrate(scores, names, seed) if integrated else scores
-        graph = _graph(coordinates, options)
+        with ThreadPoolExecutor(1) as other:  # loads and compiles UMAP, then searches: both leave the interpreter free
+            ready = other.submit(neighbors.prepare if threads > 1 else int)
+            scores, variances = _components(samples, len(genes), options.n_pcs, threads)
+            before = other.submit(_nearest, scores, options)
+            if threads == 1 or not integrated:
+                before.result()
+            coordinates = integrate(scores, names, seed) if integrated else scores
+            near = _nearest(coordinates, options) if integrated else before.result()
+            ready.result()
+        graph = neighbors.fuzzy_graph(*near)
         charts = []
 
         def draw() -> None:
             how: dict[str, Any] = {"min_dist": options.umap_min_dist, "n_epochs": options.umap_epochs, "seed": seed}
             charts.append(umap(graph, coordinates, **how))
-            charts.append(
-                umap(_graph(scores, options), scores, **how) if integrated else np.full_like(charts[0], np.nan)
-            )
+            plain = neighbors.fuzzy_graph(*before.result()) if integrated else None
+            charts.append(np.full_like(charts[0], np.nan) if plain is None else umap(plain, scores, **how))
 
         seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
         clusterings = leiden(
             graph, sorted(set(options.resolutions)), seeds.tolist(), method=options.leiden,
-            n_iterations=options.leiden_iterations, threads=threads, parallel_edges=options.parallel_edges,
-            meanwhile=draw,
+            n_iterations=options.leiden_iterations, igraph_from=options.igraph_from, threads=threads,
+            parallel_edges=options.parallel_edges, meanwhile=draw,
         )  # fmt: skip
         chosen = most_stable(clusterings, options.stability_tolerance)
 
@@ -448,5 +460,6 @@ def run_embed(
             "n_neighbors": min(options.n_neighbors, len(ids)),
             "neighbors": "exact" if len(ids) < options.exact_neighbors_below else "hnsw",
             "stability": {f"{r:g}": round(c.stability, 4) for r, c in clusterings.items()},
+            "leiden": implementation(options.leiden, graph.nnz // 2, options.igraph_from),
             "n_clusters": {f"{r:g}": c.n_clusters for r, c in clusterings.items()}, "resolution": f"{chosen:g}",
         }  # fmt: skip
