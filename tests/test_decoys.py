@@ -136,7 +136,7 @@ def test_a_pair_more_concentrated_than_all_others_beats_the_decoys():
 def test_without_stand_ins_the_answer_is_no_comparison():
     few = tumour(n_roles=3)  # a panel without secreted and membrane genes: the two other nulls stand alone
     pools = decoys.Pools.of(few, roles(), AXIS_GENES)
-    usual = sorted((g for g in few.genes if g.startswith("B")), key=lambda g: -few.x[:, few.gene_index()[g]].sum())
+    usual = sorted((g for g in few.genes if g.startswith("B")), key=lambda g: -few.x[:, few.gene_index[g]].sum())
     pair = lr.Pair("X", "forward", usual[0], (usual[1],), "caf", "malignant")
     assert np.isnan(decoys.decoy_p(pools, [pair], OPTIONS, 0)[0]).all()
     row = ct.score_axes(few, [pair], OPTIONS, 0, reserved=AXIS_GENES).iloc[0]
@@ -152,7 +152,7 @@ def test_without_stand_ins_the_answer_is_no_comparison():
 def test_a_rare_ligand_is_compared_with_genes_of_other_abundance_and_the_row_says_so():
     """No other secreted gene is so rare and so concentrated: that must not read as no evidence at all."""
     sample = tumour(3)
-    facts, lookup = roles(), sample.gene_index()
+    facts, lookup = roles(), sample.gene_index
     pools = decoys.Pools.of(sample, facts, AXIS_GENES)
     pair = next(
         p

@@ -210,6 +210,16 @@ def test_above_nine_thousand_cells_exact_and_hnsw():
     assert graph.shape == (9500, 9500) and graph.nnz > 9500 * 14
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_searches_in_parts_give_the_same_neighbours(exact, monkeypatch):
+    x = np.random.default_rng(3).normal(size=(900, 5))
+    whole = neighbors.nearest(x, 8, exact=exact)
+    monkeypatch.setattr(neighbors, "QUERIES", 100)
+    for threads in (1, 3):
+        for a, b in zip(neighbors.nearest(x, 8, exact=exact, threads=threads), whole, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 # ---------------------------------------------------------------------------------------------------------- clusters
 def test_clusters_are_numbered_from_the_largest():
     assert embed.by_size(np.array([7, 7, 2, 2, 2, 9])).tolist() == [1, 1, 0, 0, 0, 2]

@@ -55,7 +55,7 @@ def test_ambient_rna_carries_il6_to_cells_that_do_not_make_it_and_the_product_is
     rng = np.random.default_rng(2)
     tumour = cohorts.draw_tumour(cohorts.Design(elsewhere=True, ambient=(0.1, 0.1)), rng)
     assert tumour.sample.rate == pytest.approx(0.1)
-    at = tumour.sample.gene_index()["IL6"]
+    at = tumour.sample.gene_index["IL6"]
     # counts of cells that make none: nothing but ambient RNA (Poisson)
     others = tumour.kind != TYPE_NAMES.index("t_cd4")
     counted = float(tumour.sample.x[others][:, at].sum())
@@ -111,7 +111,7 @@ def test_axis_nulls_are_drawn_from_what_they_say():
     for _ in range(30):
         sample, pair = calibration.axis_sample(null, rng)
         assert len(pair.receptor) == 2
-        at = sample.gene_index()[pair.ligand]
+        at = sample.gene_index[pair.ligand]
         sums += [np.asarray(sample.x[sample.masks[:, k], at].sum()) for k in range(3)]
     assert sums / 30 == pytest.approx(null.umi, rel=0.12)  # the same in every type
     shallow = next(n for n in calibration.AXIS_NULLS if n.name == "unequal depth, labels")

@@ -247,11 +247,12 @@ def run_annotate(
     *,
     options: config_cells.Annotate,
     exact_below: int,
+    threads: int | None = None,
 ) -> None:
     """Write the type of every kept cell of the cohort (contract ``cell_types``).
 
     From `exact_below` cells on neighbours are found approximately, as for the map.  Clusters are only passed on: types
-    do not depend on their resolution.
+    do not depend on their resolution, nor on `threads`.
     """
     import pandas as pd
 
@@ -267,7 +268,8 @@ def run_annotate(
         cells = cells.iloc[order].reset_index(drop=True)
         ids = cells["cell_id"].to_numpy(dtype=object)
         placed = integrated(embedding).reindex(ids).to_numpy(dtype=np.float64)
-        near = neighbourhood.surroundings(placed, options.n_neighbors, exact=len(cells) < exact_below)
+        exact = len(cells) < exact_below
+        near = neighbourhood.surroundings(placed, options.n_neighbors, exact=exact, threads=threads or 1)
         # A column that is NA throughout was dropped above.
         missing = np.full(len(cells), None, dtype=object)
         given = cells["annotation_input"].to_numpy(dtype=object) if "annotation_input" in cells else missing

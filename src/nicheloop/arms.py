@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 def bootstrap_strengths(sample: lr.Sample, pair: lr.Pair, n: int, seed: int) -> Floats:
     """(n,) strengths of one pair with cells drawn anew within every combination of the two populations."""
     rng = np.random.default_rng(seed)
-    lookup = sample.gene_index()
+    lookup = sample.gene_index
     columns = np.array([lookup[g] for g in pair.genes], dtype=np.int64)
     names = list(dict.fromkeys([pair.sender, pair.receiver]))
     masks = sample.masks[:, [sample.names.index(p) for p in names]]
@@ -100,7 +100,7 @@ def log_ligand(
     sample: lr.Sample, seen: Detection, pairs: Sequence[lr.Pair], options: Crosstalk, notes: dict[str, str]
 ) -> float:
     """Log of the largest measurable ligand mean of the senders (counts per 10,000); NaN where none is measurable."""
-    lookup = sample.gene_index()
+    lookup = sample.gene_index
     best = 0.0
     for sender, ligand in dict.fromkeys((p.sender, p.ligand) for p in pairs):
         pair = next(p for p in pairs if (p.sender, p.ligand) == (sender, ligand))
@@ -132,7 +132,7 @@ def level(sample: lr.Sample, members: Sequence[str], mask: Bools, *, min_cells: 
     The z scores of the score stage cannot serve here.  Their null is matched within the same cells of the same sample,
     so their mean is near 0 in every patient, whatever the set does.
     """
-    lookup = sample.gene_index()
+    lookup = sample.gene_index
     columns = [lookup[g] for g in members if g in lookup]
     total = float(sample.totals[mask].sum())
     if int(mask.sum()) < min_cells or len(columns) < min_genes or total <= 0:

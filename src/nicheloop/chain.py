@@ -61,7 +61,7 @@ def measure_chain(sample: lr.Sample, options: Crosstalk) -> pd.DataFrame:
     import pandas as pd
 
     seen = Detection.of(sample, {s.gene for s in STEPS})
-    lookup, ambient = sample.gene_index(), sample.ambient_mean()
+    lookup, ambient = sample.gene_index, sample.ambient_mean()
     rows = []
     for step in STEPS:
         n = seen.cells(step.population)

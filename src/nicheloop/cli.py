@@ -62,7 +62,7 @@ STAGES = (
           sections={"options": "annotate", "scoring": "scoring"}),
     Stage("annotate", "annotate.run_annotate", "cell types from the evidence of cells and their neighbours",
           {"embedding": "cohort/embedding.parquet", "clusters": "cohort/clusters.parquet"}, _lists("evidence"),
-          {"options": "annotate", "exact_below": "embed.exact_neighbors_below"}),
+          {"options": "annotate", "exact_below": "embed.exact_neighbors_below"}, threads=True),
     Stage("ambient", "ambient.run_ambient", "ambient RNA of a sample and its profiles by type", {**COUNTS, **TYPES},
           sections={"options": "ambient"}, outputs=("out", "out_profiles"), optional={"raw": "unfiltered matrix of the sample"}),
     Stage("cnv-reference", "malignancy.run_cnv_reference", "pooled reference expression", {}, {**_lists("profiles"), **RECORDS}),

@@ -41,7 +41,7 @@ def specificity(sample: Sample, pairs: Sequence[Pair], options: Crosstalk) -> tu
     composition as long as the same types are there.  A mean below half a count is taken as half a count.
     """
     wanted = sorted({g for p in pairs for g in p.genes})
-    lookup = sample.gene_index()
+    lookup = sample.gene_index
     columns = np.array([lookup[g] for g in wanted], dtype=np.int64)
     means, variances, total = mean_variances(sample, columns)
     index = Index.of(pairs, sample.names, wanted)
@@ -88,7 +88,7 @@ def at_equal_depth(
     (pairs,) status (``tested``, ``too_few_cells``, ``ligand_not_detected``, ``receptor_not_detected``), log2 strength
     and its standard error; NaN where not tested.
     """
-    lookup, ambient = sample.gene_index(), sample.ambient_mean()
+    lookup, ambient = sample.gene_index, sample.ambient_mean()
     chosen: dict[str, np.ndarray | None] = {}
     drawn: dict[tuple[str, str], Floats] = {}
     by_gene = sample.x.tocsc()

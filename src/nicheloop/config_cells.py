@@ -197,7 +197,11 @@ class Embed(Section):
     umap_min_dist: float = option(0.4, "UMAP minimal distance", unit="-", why="readable islands", ge=0, le=1)
     umap_epochs: int = option(200, "UMAP epochs", unit="epochs", why="umap-learn's default for large data", ge=10)
     threads: int = option(
-        4, "most threads of this job; never more than granted", unit="threads", why="the result does not change", ge=1
+        4,
+        "most threads of this job and of annotate; never more than granted",
+        unit="threads",
+        why="the result does not change",
+        ge=1,
     )
     parallel_edges: int = option(
         200_000,

@@ -99,7 +99,7 @@ class Pools:
         membrane genes together.  For a positive control (`control`) then also those that are measurable at their own
         abundance; for claims that would be too easy a comparison.
         """
-        at, kind = self.sample.gene_index()[gene], self.kind_of(gene, side)
+        at, kind = self.sample.gene_index[gene], self.kind_of(gene, side)
         mean, i = float(self.overall[at]), self.seen.names.index(population)
 
         def at_its_abundance(pool: Ints) -> Ints:
@@ -151,7 +151,7 @@ def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) 
     asked only where it is measurable.  Genes of other classes never do: they are less specific to cell types.
     """
     sample, overall = pools.sample, pools.overall
-    lookup, genes = sample.gene_index(), sample.genes
+    lookup, genes = sample.gene_index, sample.genes
     out, words = np.full(len(pairs), np.nan), [""] * len(pairs)
     if min(pools.secreted.size, pools.membrane.size) < options.min_stand_ins:
         return out, words
@@ -196,7 +196,7 @@ def choose_decoys(pools: Pools, like: Sequence[Pair], options: Crosstalk, seed: 
         Of the choice; the same sample gives the same decoys.
     """
     rng = np.random.default_rng([seed, zlib.crc32(b"decoys")])
-    genes, overall, lookup = pools.sample.genes, pools.overall, pools.sample.gene_index()
+    genes, overall, lookup = pools.sample.genes, pools.overall, pools.sample.gene_index
 
     def choices(side: str, population: str) -> Ints:
         return pools.measurable("secreted" if side == "ligand" else "membrane", population, options)

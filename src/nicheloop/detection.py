@@ -42,7 +42,7 @@ class Detection:
     @classmethod
     def of(cls, sample: Sample, wanted: Iterable[str]) -> Detection:
         """Count the wanted genes in the sample's populations."""
-        lookup = sample.gene_index()
+        lookup = sample.gene_index
         known = sorted(set(wanted) & set(lookup))
         columns = np.array([lookup[g] for g in known], dtype=np.int64)
         x, m = sample.x[:, columns], sample.masks.astype(np.float64)

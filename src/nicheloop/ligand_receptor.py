@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class Sample:
     rate: float
     platelet_genes: frozenset[str]
 
+    @cached_property
     def gene_index(self) -> dict[str, int]:
         """Position of every gene."""
         return {g: i for i, g in enumerate(self.genes)}
@@ -244,7 +246,7 @@ def pair_null(
     Every gene of the real pair is replaced; a complex by as many genes as it has subunits.  Genes of any axis
     (`reserved`) do not stand in.  NaN where nothing can stand in.
     """
-    lookup = sample.gene_index()
+    lookup = sample.gene_index
     index = Index.of(pairs, sample.names, list(sample.genes))
     width, n, m = options.n_matched_genes, options.n_matched_pairs, sample.masks.astype(np.float64)
     sums, total = weighted_sums(sample.x, sample.totals, m)
@@ -350,7 +352,7 @@ def test_pairs(sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], o
     """Compute the strengths of pairs and both nulls."""
     wanted = sorted({g for p in pairs for g in p.genes})
     used = sorted({n for p in pairs for n in (p.sender, p.receiver)})
-    lookup = sample.gene_index()
+    lookup = sample.gene_index
     columns = np.array([lookup[g] for g in wanted], dtype=np.int64)
     masks = sample.masks[:, [sample.names.index(n) for n in used]]
     small = Sample(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BLOCK = 2048  # rows made dense at a time
 PARTS = 2  # sums of the Gram matrix taken side by side
+QUERIES = 8192  # cells looked up in one call of faiss: whole blocks of its own
 
 
 @contextlib.contextmanager
@@ -114,11 +115,14 @@ def principal_axes(total: np.ndarray, sums: np.ndarray, n: int, n_pcs: int) -> t
     return fix_signs(vectors[:, ::-1]), np.maximum(values[::-1], 0.0)
 
 
-def search(x: np.ndarray, k: int, *, exact: bool = True) -> np.ndarray:
+def search(x: np.ndarray, k: int, *, exact: bool = True, threads: int = 1) -> np.ndarray:
     """(cells, k) positions of the nearest cells, themselves included, by faiss; call it within `one_thread`.
 
-    Exact by comparison with all cells, else from an HNSW index (10.1109/TPAMI.2018.2889473).
+    Exact by comparison with all cells, else from an HNSW index (10.1109/TPAMI.2018.2889473).  With `threads` above 1
+    parts of the cells are looked up side by side; the parts are the same, and the result.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import faiss
 
     x = np.ascontiguousarray(x, dtype=np.float32)
@@ -127,11 +131,19 @@ def search(x: np.ndarray, k: int, *, exact: bool = True) -> np.ndarray:
         index.hnsw.efConstruction = 100
         index.hnsw.efSearch = max(100, 2 * k)
     index.add(x)
-    found: np.ndarray = index.search(x, k)[1].astype(np.int64)
-    return found
+
+    def look_up(start: int) -> np.ndarray:
+        faiss.omp_set_num_threads(1)  # counts for the thread that says it
+        found: np.ndarray = index.search(x[start : start + QUERIES], k)[1].astype(np.int64)
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate([np.empty((0, k), np.int64), *pool.map(look_up, range(0, len(x), QUERIES))])
 
 
-def nearest(x: np.ndarray, k: int, *, exact: bool = True, spare: int = 8) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    x: np.ndarray, k: int, *, exact: bool = True, spare: int = 8, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Nearest neighbours of every cell, the cell itself first.
 
     Parameters
@@ -144,6 +156,8 @@ def nearest(x: np.ndarray, k: int, *, exact: bool = True, spare: int = 8) -> tup
         Compare with all cells; otherwise an HNSW index (approximate).
     spare
         Further candidates fetched in single precision, so that the order in double precision decides.
+    threads
+        The result is the same.
 
     Returns
     -------
@@ -151,7 +165,7 @@ def nearest(x: np.ndarray, k: int, *, exact: bool = True, spare: int = 8) -> tup
     """
     n = len(x)
     k = min(k, n)
-    found = search(x, min(k + spare, n), exact=exact)
+    found = search(x, min(k + spare, n), exact=exact, threads=threads)
     own = np.arange(n)
     indices, distances = np.empty((n, k), dtype=np.int64), np.empty((n, k))
     for start in range(0, n, BLOCK):

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     Indices = NDArray[np.int64]
 
 NOBODY = -1  # in a table of neighbours: no further neighbour
-_BLOCK = 20000  # cells whose neighbours are looked up at a time: bounds memory, not the result
 
 
-def surroundings(coordinates: Floats, k: int, *, exact: bool) -> Indices:
+def surroundings(coordinates: Floats, k: int, *, exact: bool, threads: int = 1) -> Indices:
     """Nearest other cells of every cell.
 
     Parameters
@@ -32,6 +31,8 @@ def surroundings(coordinates: Floats, k: int, *, exact: bool) -> Indices:
         Neighbours wanted; fewer where there are fewer cells.
     exact
         Compare with all cells, otherwise an approximate index (see `neighbors.search`).
+    threads
+        The result is the same.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def surroundings(coordinates: Floats, k: int, *, exact: bool) -> Indices:
     placed = np.flatnonzero(np.isfinite(coordinates).all(axis=1)) if coordinates.shape[1] else np.zeros(0, np.int64)
     if len(placed) > 1:
         with neighbors.one_thread():
-            found, _ = neighbors.nearest(coordinates[placed], k + 1, exact=exact)
+            found, _ = neighbors.nearest(coordinates[placed], k + 1, exact=exact, threads=threads)
         others = found[:, 1:]
         out[placed, : others.shape[1]] = np.where(others < 0, NOBODY, placed[np.maximum(others, 0)])
     return out
@@ -58,11 +59,12 @@ def within(neighbours: Indices, index: Indices) -> Indices:
 
 def over_neighbours(values: Floats, neighbours: Indices) -> Floats:
     """(cells, columns) sum of `values` over the neighbours of each cell; -1 adds nothing."""
-    padded = np.vstack([values, np.zeros((1, values.shape[1]))])
-    out = np.empty_like(values)
-    for start in range(0, len(values), _BLOCK):
-        out[start : start + _BLOCK] = padded[neighbours[start : start + _BLOCK]].sum(axis=1)
-    return out
+    from scipy.sparse import csr_matrix
+
+    there = neighbours != NOBODY
+    ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+    graph = csr_matrix((np.ones(ends[-1]), neighbours[there], ends), shape=(len(neighbours), len(values)))
+    return np.asarray(graph @ values)
 
 
 def softened(evidence: Floats, doubt: float) -> Floats:

@@ -37,6 +37,7 @@ rule annotate:
         "<results>/benchmarks/annotate.tsv"
     conda:
         "../../environment.yml"
+    threads: SETTINGS.embed.threads
     resources:
         mem_mb=memory(10, 3000),
         runtime=minutes(60),
@@ -48,4 +49,4 @@ rule annotate:
     shell:
         "python -m nicheloop annotate"
         " --embedding {input.embedding:q} --clusters {input.clusters:q} --evidence {input.evidence:q} --out {output.out:q}"
-        " --config {params.config:q} 2> {log:q}"
+        " --config {params.config:q} --threads {threads} 2> {log:q}"
