@@ -74,6 +74,17 @@ def test_cells_that_differ_along_arms_are_a_mixture_and_programmes_are_not(place
     assert np.median([p_of(place, cells(place, s, 120))[0] for s in range(8)]) > 0.05
 
 
+@pytest.mark.parametrize("level", [0.025, 0.3])
+def test_shuffles_that_end_early_decide_the_same(place, level):
+    for seed, arms in ((0, CHANGES), (1, None), (2, None), (3, {"1q": 1.15})):
+        x = cells(place, seed, 80, arms=arms)
+        like = np.zeros(x.shape[0], dtype=np.int64)
+        early = cnv_split.arm_mixture(x, cnv_arms.depth(x), like, place[1], SETTINGS, stop_above=level)
+        whole = p_of(place, x)
+        np.testing.assert_array_equal(early <= level, whole <= level)
+        assert (early <= whole).all()
+
+
 def test_arm_scores_are_linear_and_by_hand(place):
     table, where = place
     x = cells(place, 1, 6)

@@ -88,7 +88,9 @@ def components(profiles: Floats, n: int) -> Floats:
     return np.asarray(centred @ vectors[:, ::-1][:, :n])
 
 
-def arm_mixture(x: sparse.csr_matrix, deep: Floats, like: Ints, where: Layout, settings: Settings) -> Floats:
+def arm_mixture(
+    x: sparse.csr_matrix, deep: Floats, like: Ints, where: Layout, settings: Settings, stop_above: float = 1.0
+) -> Floats:
     """Test whether cells differ from each other along chromosome arms more than along shuffled ones.
 
     The variances of the leading principal components of arm scores are compared with those after blocks of neighbouring
@@ -102,10 +104,12 @@ def arm_mixture(x: sparse.csr_matrix, deep: Floats, like: Ints, where: Layout, s
         (cells,) depth and small cluster; see `cnv_arms.without_depth`.
     where, settings
         Genes in genomic order; the shuffles.
+    stop_above
+        Shuffling ends once no component can have a p this small any more.
 
     Returns
     -------
-    (components,) p of each.
+    (components,) p of each; the least it could still be (above `stop_above`) where shuffling ended early.
     """
     if x.shape[0] > settings.max_cells:
         some = np.linspace(0, x.shape[0] - 1, settings.max_cells).astype(np.int64)
@@ -119,8 +123,12 @@ def arm_mixture(x: sparse.csr_matrix, deep: Floats, like: Ints, where: Layout, s
 
     seen = variances(cnv_arms.scores(x, replace(where, columns=np.arange(x.shape[1]))))
     moved = shuffles(len(where.arms), settings.block, settings.n_permutations, settings.seed)[: settings.n_mixture]
-    null = np.array([variances(scores) for scores in cnv_arms.moved_scores(x, where.arms, moved)])
-    return np.asarray((1 + (null >= seen).sum(axis=0)) / (1 + len(null)))
+    reached = np.zeros(len(seen))
+    for scores in cnv_arms.moved_scores(x, where.arms, moved):
+        reached += variances(scores) >= seen
+        if ((1 + reached) / (1 + len(moved)) > stop_above).all():
+            break
+    return np.asarray((1 + reached) / (1 + len(moved)))
 
 
 def split_groups(
@@ -179,9 +187,10 @@ def split_groups(
             # normal cells carry less of the group's profile
             tried.append((amplitude(first[cells], np.ones(len(cells), dtype=bool)), "half"))
             level = max_mixture_p if aneuploid(np.asarray(x[cells].mean(axis=0)).ravel()) else max_p
-            p = arm_mixture(x[cells], deep[cells], like[cells], where, settings)
+            level /= settings.n_components
+            p = arm_mixture(x[cells], deep[cells], like[cells], where, settings, stop_above=level)
             for k, (score, genes) in enumerate(tried):
-                if genes == "all" and p[k] > level / settings.n_components:
+                if genes == "all" and p[k] > level:
                     continue
                 upper = two_means(score)
                 upper = refine(first[cells], upper) if genes == "half" else mixture_side(score, upper)
