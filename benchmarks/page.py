@@ -105,6 +105,42 @@ def usual() -> list[str]:
     return [*lines, ""]
 
 
+def slow() -> list[str]:
+    """The stages that cost most, each beside the usual call."""
+    lines = ["## The slow stages", "", "`make bench-slow`; the same input, one process each.", ""]
+    found = read("slow")
+    if not found:
+        return [*lines, "Not measured.", ""]
+    packages = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    one, many = found["cells"]["one sample"], found["cells"]["many"]
+    load = busy(found["machine"]["load_before"])
+    lines += [
+        f"{machine(found['machine'])}{load}; {packages}. Reading and doublets: {one:,} cells; the others {many:,}.",
+        "",
+    ]
+    lines += [
+        "| stage | usual call | process, s: ours, theirs | call, s: ours, theirs | peak MB: ours, theirs "
+        "| theirs / ours: process, call, memory | both answers |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for part, r in found["parts"].items():
+        a, b = r["ours"], r["theirs"]
+        shared = r["agreement"] if isinstance(r["agreement"], list) else [r["agreement"]]
+        said = ", ".join(f"{v:.3g}" if abs(v) < 0.01 else f"{v:.4f}" for v in shared)
+        lines.append(
+            f"| {part} | `{r['usual']}` | {a['seconds']:.1f}, {b['seconds']:.1f} "
+            f"| {a['call_seconds']:.1f}, {b['call_seconds']:.1f} | {a['peak_mb']:,}, {b['peak_mb']:,} "
+            f"| {r['time_ratio']:.1f}, {r['call_ratio']:.1f}, {r['memory_ratio']:.1f} | {r['agreement_is']}: {said} |"
+        )
+    return [*lines, "", slow_text, ""]
+
+
+slow_text = (
+    "Wilcoxon tests over cells have no counterpart here: genes are compared over patients, from summed counts "
+    "(`enrich`), because cells of one patient are no replicates."
+)
+
+
 def growth() -> list[str]:
     """Time and memory per rule over sizes."""
     lines = ["## Growth", "", "`make bench-growth`; about 3,850 cells per sample, more and more samples.", ""]
@@ -205,7 +241,7 @@ def main() -> None:
         "Written by `make bench` from `benchmarks/results/*.json`. Wall times of a busy machine say little, also as "
         "ratios; processor times say more. What was not measured stands as not measured.", "",
     ]  # fmt: skip
-    PAGE.write_text("\n".join([*head, *peer(), *usual(), *growth()]).rstrip() + "\n")
+    PAGE.write_text("\n".join([*head, *peer(), *usual(), *slow(), *growth()]).rstrip() + "\n")
 
 
 if __name__ == "__main__":

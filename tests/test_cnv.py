@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse, stats
 
 from nicheloop import cnv, cnv_cells, cnv_groups, cnv_split
-from nicheloop.config_cells import Malignancy
+from nicheloop.config_malignancy import Malignancy
 
 
 # ------------------------------------------------------------------------------------------------ profiles

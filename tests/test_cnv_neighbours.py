@@ -8,7 +8,7 @@ from scipy import sparse
 
 from nicheloop import cnv, cnv_cells, cnv_checks, cnv_groups, genes, io, malignancy
 from nicheloop import cnv_neighbours as nb
-from nicheloop.config_cells import Malignancy
+from nicheloop.config_malignancy import Malignancy
 
 CHANGES = {"1q": 1.4, "16q": 0.65, "8q": 1.4, "17p": 0.65, "8p": 0.7, "20q": 1.35}
 STROMA = {"t_nk": 60, "endothelial": 50, "pvl": 30, "caf": 40}

@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse, stats
 
 from nicheloop import cnv, genes, io, malignancy
-from nicheloop.config_cells import Malignancy
+from nicheloop.config_malignancy import Malignancy
 
 STROMA = {"t_nk": 50, "endothelial": 40, "pvl": 20, "b_cell": 15, "caf": 40}
 ARMS = {"1q": 1.5, "16q": 0.5, "8q": 1.5, "8p": 0.5, "17p": 0.5, "20q": 1.5}

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from nicheloop import cnv_cells, genes
-from nicheloop.config_cells import Malignancy
+from nicheloop.config_malignancy import Malignancy
 from test_malignancy import STROMA, call, simulate
 from test_malignancy_stage import stage
 

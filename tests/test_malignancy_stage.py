@@ -9,7 +9,7 @@ from scipy import sparse
 
 from helpers import write_counts
 from nicheloop import cnv_reference, io, malignancy
-from nicheloop.config_cells import Malignancy
+from nicheloop.config_malignancy import Malignancy
 from nicheloop.errors import NotAssessable
 from test_malignancy import STROMA, call, simulate, types_of
 

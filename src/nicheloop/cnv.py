@@ -147,13 +147,22 @@ def smooth(x: sparse.csr_matrix, reference: Floats, where: Layout, clip: float) 
     """
     reference = np.atleast_2d(reference)[:, where.columns].astype(np.float64)
     low, high = reference.min(axis=0), reference.max(axis=0)
-    weights = sparse.csr_matrix(where.weights.T)
+
+    def ratio(values: Floats, least: Floats, most: Floats) -> Floats:
+        """0 between the bounds, else the distance to the nearer bound."""
+        return np.asarray(np.clip(values - np.clip(values, least, most), -clip, clip))
+
+    # Only genes seen in a cell differ from what an empty cell has: no cell is made dense over genes.
+    unseen = ratio(np.zeros(len(low)), low, high)
+    ground = np.asarray(where.weights.T @ unseen)
+    weights = sparse.csr_matrix(where.weights)
     out = np.empty((x.shape[0], where.weights.shape[1]), dtype=np.float32)
     for part in blocks(x.shape[0]):
-        dense = x[part][:, where.columns].toarray().astype(np.float64)
-        ratio = dense - np.clip(dense, low, high)  # 0 between the bounds, the distance to the nearer bound outside
-        np.clip(ratio, -clip, clip, out=ratio)
-        smoothed = (weights @ ratio.T).T
+        seen = sparse.csr_matrix(x[part][:, where.columns], dtype=np.float64)
+        seen.sort_indices()  # sums in genomic order, whatever the order of columns
+        at = seen.indices
+        seen.data = ratio(seen.data, low[at], high[at]) - unseen[at]
+        smoothed = (seen @ weights).toarray() + ground
         out[part] = smoothed - np.median(smoothed, axis=1, keepdims=True)
     return out
 

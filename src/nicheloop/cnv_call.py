@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from nicheloop.cnv import Bools, Floats, Ints
-    from nicheloop.config_cells import Malignancy
+    from nicheloop.config_malignancy import Malignancy
 
 DETECTABLE = {"1q": 1.0, "16q": -1.0}  # the commonest pair in breast cancer, in units of options.detectable_shift
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nicheloop.cnv import Bools, Floats, Ints
-    from nicheloop.config_cells import Malignancy
+    from nicheloop.config_malignancy import Malignancy
 
 MAD_TO_SD = 1.4826
 SMALLEST_VARIANCE = 1e-3  # of the value, where 1 is a typical malignant cell: keeps the odds finite

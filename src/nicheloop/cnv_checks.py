@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nicheloop.cnv import Bools, Floats
-    from nicheloop.config_cells import Malignancy
+    from nicheloop.config_malignancy import Malignancy
 
 HER2_REGION, HER2_GENE = "17q12", "ERBB2"  # neighbours without the gene itself are no HER2 amplicon
 AUTOSOMAL_ARM = re.compile(r"(\d+[pq])")

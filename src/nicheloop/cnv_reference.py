@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from nicheloop.cnv import Bools, Floats
-    from nicheloop.config_cells import Malignancy
+    from nicheloop.config_malignancy import Malignancy
 
 REFERENCE_TYPES = ("endothelial", "pvl", "t_nk", "b_cell")  # CAFs never: they are the negative control
 # Types that stay what they are in a sample whose cells the sheet declares malignant.  Mesenchymal lines pass for CAF or

@@ -16,7 +16,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from nicheloop.config_cells import Ambient, Annotate, Embed, Ingest, Malignancy, Qc, Receptors, Simulate
+from nicheloop.config_cells import Ambient, Annotate, Embed, Ingest, Qc, Receptors, Simulate
+from nicheloop.config_malignancy import Malignancy
 from nicheloop.config_niche import Crosstalk, Enrich, Loop, Screen
 from nicheloop.config_options import Section, option
 from nicheloop.config_states import Csc, Scoring, Tam

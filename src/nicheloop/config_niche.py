@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from nicheloop.config_options import Section, option
+from nicheloop.config_options import Section, mixed_alpha, mixed_fold, mixed_share, option
 
 
 class Crosstalk(Section):
@@ -117,21 +117,8 @@ class Loop(Section):
     min_senders: int = option(20, "fewest sender cells", unit="cells", why="as for an axis", ge=3)
     min_malignant: int = option(50, "fewest malignant cells", unit="cells", why="as for the CSC fraction", ge=5)
     min_csc: int = option(20, "fewest CSC-high cells", unit="cells", why="a contrast needs both sides", ge=3)
-    niche_share: float = option(
-        0.15,
-        "share of a malignant cell's RNA from one niche population at which it is left out of the response arm",
-        unit="fraction",
-        why="a doublet holds about half of each",
-        gt=0,
-        le=1,
-    )
-    niche_fold: float = option(
-        5.0,
-        "fold over malignant cells of the genes that show it",
-        unit="fold",
-        why="half a niche cell doubles them",
-        gt=1,
-    )
+    niche_share: float = mixed_share("malignant", "niche population", "is left out of the response arm")
+    niche_fold: float = mixed_fold("malignant")
     stress_alpha: float = option(
         0.01,
         "level at which stress itself differs between CSC-high and other cells, so that arm B is not judged",
@@ -140,14 +127,7 @@ class Loop(Section):
         gt=0,
         lt=1,
     )
-    niche_alpha: float = option(
-        0.001,
-        "level of the test that a cell has more of them",
-        unit="probability",
-        why="many cells are asked",
-        gt=0,
-        lt=1,
-    )
+    niche_alpha: float = mixed_alpha()
     min_readout_genes: int = option(
         3, "fewest genes of a read-out for its level", unit="genes", why="a level of two genes is two genes", ge=1
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nicheloop.config_options import Section, option
+from nicheloop.config_options import Section, mixed_alpha, mixed_fold, mixed_share, option
 
 
 class Scoring(Section):
@@ -21,25 +21,9 @@ class Scoring(Section):
     min_cells: int = option(
         20, "fewest cells of a compartment to be scored", unit="cells", why="matching needs a mean", ge=3
     )
-    foreign_share: float = option(
-        0.15,
-        "share of a malignant cell's RNA from one other type at which it is left out",
-        unit="fraction",
-        why="a doublet holds about half of each",
-        gt=0,
-        le=1,
-    )
-    foreign_fold: float = option(
-        5.0, "fold over malignant cells of the genes that show it", unit="fold", why="half a cell doubles them", gt=1
-    )
-    foreign_alpha: float = option(
-        0.001,
-        "level of the test that a cell has more of them",
-        unit="probability",
-        why="many cells are asked",
-        gt=0,
-        lt=1,
-    )
+    foreign_share: float = mixed_share("malignant", "other type", "is left out")
+    foreign_fold: float = mixed_fold("malignant")
+    foreign_alpha: float = mixed_alpha()
 
 
 class Csc(Section):
@@ -195,25 +179,9 @@ class Tam(Section):
     state_margin: float = option(
         0.5, "lead of the dominant state over the next", unit="z", why="the sets overlap", ge=0
     )
-    foreign_share: float = option(
-        0.15,
-        "share of a myeloid cell's RNA from one other type at which it gets no class",
-        unit="fraction",
-        why="a doublet holds about half of each",
-        gt=0,
-        le=1,
-    )
-    foreign_fold: float = option(
-        5.0, "fold over myeloid cells of the genes that show it", unit="fold", why="as for malignant cells", gt=1
-    )
-    foreign_alpha: float = option(
-        0.001,
-        "level of the test that a cell has more of them",
-        unit="probability",
-        why="many cells are asked",
-        gt=0,
-        lt=1,
-    )
+    foreign_share: float = mixed_share("myeloid", "other type", "gets no class")
+    foreign_fold: float = mixed_fold("myeloid")
+    foreign_alpha: float = mixed_alpha()
     n_null_sets: int = option(
         1000, "pairs of random sets matched to M1 and M2", unit="sets", why="smallest two-sided p 0.002", ge=99
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
-    from nicheloop.config_cells import Malignancy
+    from nicheloop.config_malignancy import Malignancy
 
 REFUSED = ("not_callable", "weak_evidence", "caf_control_failed")  # cells carry the name already
 LARGEST_LOG = 50.0  # log1p or log2 expression never reaches it; TPM always does

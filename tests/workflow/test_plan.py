@@ -83,3 +83,11 @@ def test_every_rule_carries_the_digest_of_its_code(repository):
         rules = re.split(r"^rule ", rule_file.read_text(), flags=re.MULTILINE)[1:]
         for rule in rules:
             assert "code_digest(" in rule, rule.split(":")[0]
+
+
+def test_a_changed_option_is_no_changed_code():
+    """Values of options reach a rule as its own parameter; the modules that declare them must not re-run everything."""
+    from nicheloop import cli, workflow
+
+    for stage in {s.function.split(".")[0] for s in cli.STAGES} | {"ingest", "report"}:
+        assert not [m for m in workflow.modules_of(stage) if m.startswith("config")], stage
