@@ -44,3 +44,21 @@ def test_jobs_are_bound_to_one_blas_and_numba_thread():
     text = (ROOT / "workflow/rules/common.smk").read_text()
     for variable in ("OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1", "NUMBA_NUM_THREADS=1"):
         assert variable in text
+
+
+def test_a_library_is_loaded_without_what_it_can_do_without():
+    code = (
+        "import sys\n"
+        "from nicheloop import lean\n"
+        "with lean.without('json.tool', 'wave'):\n"
+        "    try:\n"
+        "        import wave\n"
+        "    except ImportError:\n"
+        "        print('hidden')\n"
+        "import wave\n"
+        "with lean.without('wave'):\n"
+        "    import wave as again\n"
+        "print(again is wave, 'json.tool' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["hidden", "True", "False"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import cnv_groups, neighbors
+from nicheloop import cnv_groups, lean, neighbors
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -90,8 +90,9 @@ def neighbourhood(
         indices, _ = neighbors.nearest(at, k + 1)
     if n < 2 * min_cells:
         return Neighbourhood(indices, np.zeros(n, dtype=np.int64))
-    import igraph
-    import leidenalg
+    with lean.without("matplotlib"):
+        import igraph
+        import leidenalg
 
     pairs = np.column_stack([np.repeat(np.arange(n), indices.shape[1] - 1), indices[:, 1:].ravel()])
     pairs = pairs[pairs[:, 1] >= 0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from nicheloop import io, moments, neighbors
+from nicheloop import io, lean, moments, neighbors
 from nicheloop.errors import NotAssessable
 
 if TYPE_CHECKING:
@@ -185,7 +185,8 @@ def partition(
     edges: Edges, resolution: float, seed: int, method: Method, n_iterations: int
 ) -> tuple[np.ndarray, float]:
     """One run of Leiden: (cells,) labels and the quality it reached."""
-    import igraph
+    with lean.without("matplotlib"):
+        import igraph
 
     n, ends, weight = edges
     g = igraph.Graph(n=n, edges=ends, directed=False)

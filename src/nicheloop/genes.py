@@ -158,9 +158,10 @@ def resolve(name: str) -> str | None:
     and case is not folded: ``Cd44`` is a mouse gene.
     """
     name = name.strip()
-    symbols, (unique, _) = _ensembl_of(), _aliases()
+    symbols = _ensembl_of()
     if name in symbols:
         return name
+    unique = _aliases()[0]  # only now: most names are current
     identifier = _ENSEMBL.search(name)
     if identifier:
         found = _symbol_of().get(identifier.group()) or unique.get(identifier.group())
@@ -234,9 +235,9 @@ def match(wanted: Iterable[str], available: Iterable[str]) -> dict[str, str | No
         hit: str | None = symbol if symbol in names else gene if gene in names else None
         if hit is None:
             if by_symbol is None:  # only now: most matrices carry current symbols
-                by_symbol = {}
+                by_symbol, current = {}, _ensembl_of()
                 for name in names:
-                    by_symbol.setdefault(resolve(name) or name, name)
+                    by_symbol.setdefault(name if name in current else resolve(name) or name, name)
             hit = by_symbol.get(symbol)
         out[gene] = hit
     return out
