@@ -30,7 +30,7 @@ PARTS = {
     "reading": ("scanpy.read_10x_mtx", "share of equal counts"),
     "doublets": ("scanpy.pp.scrublet", "AUROC against the simulator's doublets: ours, theirs"),
     "neighbours": ("scanpy.pp.neighbors", "share of the exact 15 nearest found: ours, theirs"),
-    "neighbours and graph": ("scanpy.pp.neighbors", "largest difference of weights both have"),
+    "neighbours and graph": ("scanpy.pp.neighbors", "share of their edges that ours has"),
     "copy number": ("infercnvpy.tl.infercnv", "share of equal values, 200 cells"),
 }
 
@@ -65,8 +65,7 @@ def agreement(part: str, ours: Path, theirs: Path, data: dict[str, Path]) -> Any
         a, b = load_npz(ours).tocsr(), load_npz(theirs).tocsr()
         if part == "reading":
             return float(1 - (a != b).nnz / b.nnz)
-        both = (a > 0).multiply(b > 0)
-        return float(abs(a.multiply(both) - b.multiply(both)).max())
+        return round(float((a > 0).multiply(b > 0).nnz / b.nnz), 4)
     a, b = np.load(ours), np.load(theirs)
     if part == "doublets":
         truth = pd.read_csv(data["reading"] / "truth.tsv.gz", sep="\t")["doublet"].astype(bool)
