@@ -34,8 +34,8 @@ def missing(name: str, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def busy(load: float) -> str:
-    """Say of a figure that it was taken on a busy machine."""
-    return f"; machine busy, load {load:g}" if load > QUIET else ""
+    """Say of a figure that the machine had not come to rest before it."""
+    return f" (load before: {load:g})" if load > QUIET else ""
 
 
 def machine(found: dict[str, Any]) -> str:
@@ -147,7 +147,7 @@ def growth() -> list[str]:
     found = read("growth")
     rows = found["rows"] if found else []
     if found:
-        sizes = " | ".join(f"{r['cells']:,}: s (processor), MB{busy(r['load_before'])}" for r in rows)
+        sizes = " | ".join(f"{r['cells']:,}: s (processor), MB" for r in rows)
         lines += [
             f"{machine(found['machine'])}.",
             "",
@@ -191,11 +191,16 @@ def plot(rows: list[dict[str, Any]]) -> None:
     figure.savefig(IMAGES / "growth.png", dpi=120, metadata={"Software": None})
 
 
-def line(points: list[tuple[float, float]], at: float) -> float:
-    """Value of the straight line through the logarithms of (cells, value) at `at` cells."""
+def beyond(points: list[tuple[float, float]], at: float) -> float:
+    """Value at `at` cells, beyond what was measured: the larger of a power of the cells and of a straight line.
+
+    The power is fitted to all (cells, value), the line goes through the last two: what is fixed hides growth from the
+    power, what grows faster than the cells hides from the line.
+    """
     n, v = np.log(np.array(points, dtype=float)).T
     slope, height = np.polyfit(n, v, 1)
-    return float(np.exp(height + slope * np.log(at)))
+    (n1, v1), (n2, v2) = points[-2:]
+    return max(float(np.exp(height + slope * np.log(at))), v2 + (v2 - v1) / (n2 - n1) * (at - n2))
 
 
 def scaling() -> list[str]:
@@ -205,11 +210,12 @@ def scaling() -> list[str]:
     if not rows:
         return ["Not measured yet: `make bench-growth`.", ""]
     last, at = rows[-1], (1_000_000, 10_000_000)
-    sizes = ", ".join(f"{r['cells']:,}{busy(r['load_before'])}" for r in rows)
+    sizes = ", ".join(f"{r['cells']:,}" for r in rows)
     lines = [f"Measured at {sizes} cells by `make bench-growth`; {machine(found['machine'])}."]
     if len(rows) > 1:
         lines[0] += (
-            " The last columns continue the fitted lines beyond what was measured: take them as orders of magnitude."
+            " The last columns go beyond what was measured (the larger of a fitted power and a straight line through the "
+            "last two sizes): take them as orders of magnitude."
         )
     far = " | ".join(f"{n / 1e6:g} million: processor hours, peak MB of a job" for n in at)
     lines += ["", f"| rule | jobs | peak MB of a job | processor s, all jobs |{f' {far} |' if len(rows) > 1 else ''}"]
@@ -223,9 +229,9 @@ def scaling() -> list[str]:
             if len(points) < 2:
                 cells.append("-")
                 continue
-            hours = line([(m, q["cpu_seconds"]) for m, q in points], n) / 3600
+            hours = beyond([(m, q["cpu_seconds"]) for m, q in points], n) / 3600
             # the jobs of a rule that scatters see one sample, whatever the cohort
-            peak = rule["peak_mb"] if rule["jobs"] > 1 else line([(m, q["peak_mb"]) for m, q in points], n)
+            peak = rule["peak_mb"] if rule["jobs"] > 1 else beyond([(m, q["peak_mb"]) for m, q in points], n)
             cells.append(f"{hours:,.1f}, {peak:,.0f}")
         lines.append(f"| {' | '.join(cells)} |")
     disk = "; ".join(f"{r['cells']:,} cells {r['disk_mb']:,} MB" for r in rows)
@@ -238,8 +244,9 @@ def main() -> None:
     SCALING.write_text("\n".join([f"{before}{BEGIN}", *scaling()]) + END + rest.partition(END)[2])
     head = [
         "# Benchmarks", "",
-        "Written by `make bench` from `benchmarks/results/*.json`. Wall times of a busy machine say little, also as "
-        "ratios; processor times say more. What was not measured stands as not measured.", "",
+        "Written by `make bench` from `benchmarks/results/*.json`. The load before a run is the average of the minute "
+        "before it, mostly the run just before of the same benchmark; where it was another's, wall times say little and "
+        "processor times more. What was not measured stands as not measured.", "",
     ]  # fmt: skip
     PAGE.write_text("\n".join([*head, *peer(), *usual(), *slow(), *growth()]).rstrip() + "\n")
 

@@ -86,3 +86,10 @@ def test_page_says_what_was_not_measured(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(page, "RESULTS", tmp_path)
     text = "\n".join([*page.peer(), *page.usual(), *page.growth()])
     assert "Not measured: 10,000, 50,000, 100,000 cells" in text
+
+
+def test_sizes_beyond_the_measured_are_not_made_small_by_what_is_fixed():
+    linear = [(n, 800 + 0.005 * n) for n in (1e4, 3e4, 1e5)]  # a power fitted to these says 2,000 at a million
+    assert page.beyond(linear, 1e6) == pytest.approx(5800)
+    square = [(n, 1e-8 * n**2) for n in (1e4, 3e4, 1e5)]
+    assert page.beyond(square, 1e6) == pytest.approx(1e4)
