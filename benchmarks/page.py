@@ -214,7 +214,7 @@ def scaling() -> list[str]:
     lines = [f"Measured at {sizes} cells by `make bench-growth`; {machine(found['machine'])}."]
     if len(rows) > 1:
         lines[0] += (
-            " The last columns go beyond what was measured (the larger of a fitted power and a straight line through the "
+            " The last columns go beyond what was measured (the larger of a fitted power and a line through the "
             "last two sizes): take them as orders of magnitude."
         )
     far = " | ".join(f"{n / 1e6:g} million: processor hours, peak MB of a job" for n in at)
@@ -244,7 +244,7 @@ def main() -> None:
     SCALING.write_text("\n".join([f"{before}{BEGIN}", *scaling()]) + END + rest.partition(END)[2])
     head = [
         "# Benchmarks", "",
-        "Written by `make bench` from `benchmarks/results/*.json`. The load before a run is the average of the minute "
+        "Written by `make bench` from `benchmarks/results/*.json`. The load before a run is the mean of the minute "
         "before it, mostly the run just before of the same benchmark; where it was another's, wall times say little and "
         "processor times more. What was not measured stands as not measured.", "",
     ]  # fmt: skip
