@@ -245,7 +245,7 @@ def main() -> None:
     head = [
         "# Benchmarks", "",
         "Written by `make bench` from `benchmarks/results/*.json`. The load before a run is the mean of the minute "
-        "before it, mostly the run just before of the same benchmark; where it was another's, wall times say little and "
+        "before it, mostly the run just before of the same benchmark; where it was another's, wall times say little, "
         "processor times more. What was not measured stands as not measured.", "",
     ]  # fmt: skip
     PAGE.write_text("\n".join([*head, *peer(), *usual(), *slow(), *growth()]).rstrip() + "\n")
