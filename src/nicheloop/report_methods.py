@@ -45,7 +45,7 @@ WORKFLOW = (
     "AnnData: Virshup 2024, DOI 10.21105/joss.04371",
 )
 USES = {
-    "embed": ("harmonypy", "leidenalg", "faiss-cpu"),
+    "embed": ("harmonypy", "leidenalg", "igraph", "faiss-cpu"),
     "malignancy": ("scipy",),
     "enrich": ("pydeseq2", "gseapy"),
 }  # fmt: skip
