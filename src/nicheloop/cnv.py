@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 AUTOSOMES = tuple(f"chr{i}" for i in range(1, 23))
-BLOCK = 512  # cells made dense at a time
+BLOCK = 512  # cells whose windows are made at a time
 
 
 @dataclass(frozen=True)
