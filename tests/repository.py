@@ -23,9 +23,11 @@ class Repository:
     folder: Path
     python: str = sys.executable
 
-    def snakemake(self, *arguments: str, check: bool = True, cores: int = 2) -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self, *arguments: str, check: bool = True, cores: int = 2, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", **variables}
         command = [self.python, "-m", "snakemake", "--cores", str(cores), *arguments]
         done = subprocess.run(command, cwd=self.folder, env=environment, text=True, capture_output=True, check=False)
         if check and done.returncode:

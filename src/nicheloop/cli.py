@@ -9,6 +9,7 @@ import importlib
 import json
 import logging
 import os
+import resource
 import shlex
 import sys
 import time
@@ -479,6 +480,16 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def _used(seconds: float) -> str:
+    """What this process and its children have used; memory as if their peaks fell together."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kB here
+    return (
+        f"{seconds:.2f} s: {sum(u.ru_utime + u.ru_stime for u in used):.2f} s of processor time, "
+        f"at most {sum(u.ru_maxrss for u in used) / unit:.0f} MB"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     if argv is None:  # a process of our own, not a caller's
@@ -517,5 +528,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if args.command not in ("run", "config", "outputs", "verify", "datasets", "download"):
-        log.info("%s finished in %.1f s", args.command, time.perf_counter() - start)
+        log.info("%s finished in %s", args.command, _used(time.perf_counter() - start))
     return int(code or 0)

@@ -17,6 +17,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import browser
 from nicheloop import contracts, io, tables
+from nicheloop.warm import ADDRESS
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
@@ -207,16 +208,17 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_forced_second_run_gives_the_same_bytes_whatever_the_cores(demo, tmp_path: Path):
+def test_a_forced_second_run_gives_the_same_bytes_whatever_the_cores_and_however_jobs_start(demo, tmp_path: Path):
     chosen = [s for s in samples(demo.folder / "results") if "tnbc" in s][:1] + [
         s for s in samples(demo.folder / "results") if "normal" in s
     ][:1]
     sheet = tmp_path / "two.tsv"
     sheet.write_text("sample\tpath\n" + "".join(f"{s}\t{demo.folder / 'results/demo' / s}\n" for s in chosen))
     tables_of = []
-    for cores, name in ((1, "one"), (2, "two")):
+    for cores, name, start in ((1, "one", "off"), (2, "two", "")):
         out = tmp_path / name
-        demo.snakemake("--quiet", "rules", "--forceall", "--config", f"samples={sheet}", f"results={out}", cores=cores)
+        given = ("--config", f"samples={sheet}", f"results={out}")
+        demo.snakemake("--quiet", "rules", "--forceall", *given, cores=cores, **({ADDRESS: start} if start else {}))
         tables_of.append(digest(out))
     assert len(tables_of[0]) > 30
     assert tables_of[0] == tables_of[1]

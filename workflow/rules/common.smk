@@ -13,10 +13,10 @@ if SOURCE.is_dir():
 
 from snakemake.exceptions import WorkflowError
 
-from nicheloop import sheet
+from nicheloop import sheet, warm
 from nicheloop.datasets import downloads
 from nicheloop.errors import UserError
-from nicheloop.workflow import code_digest, prepare, stage_config
+from nicheloop.workflow import code_digest, job_environment, prepare, stage_config
 
 try:
     SETTINGS, ROWS = prepare(config, "configuration")
@@ -28,21 +28,19 @@ SAMPLES = list(ROW)
 DEMO = SETTINGS.samples == "demo" and not SETTINGS.dataset
 DOWNLOADS = downloads(ROWS)
 
-# Rules call the package's source directly, so a venv and --sdm conda behave alike.  One thread each: same bytes
-# whatever the cores, and no oversubscription.  Compiled numba code is kept, so that only the first job pays for it.
-# glibc keeps freed blocks of up to 32 MB instead of handing them back: a tenth less time, no more memory.
+# Rules call the package's source directly, so a venv and --sdm conda behave alike.
 _METHODS = {str(m) for m in workflow.deployment_settings.deployment_method}
 _PATH = "" if _METHODS else f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 _SOURCE = f"export PYTHONPATH={shlex.quote(str(SOURCE))}; " if SOURCE.is_dir() else ""
-_CACHE = os.environ.get("NUMBA_CACHE_DIR") or os.path.abspath(os.path.join(SETTINGS.results, ".cache", "numba"))
 _STRICT = "export NICHELOOP_STRICT=1; " if SETTINGS.strict else ""
+_JOBS = job_environment(SETTINGS.results)
+_EXPORTS = " ".join(f"{name}={shlex.quote(value)}" for name, value in _JOBS.items())
+# A job sent elsewhere has memory and time of its own there, and starts alone.
+_HERE = workflow.is_main_process and workflow.local_exec and not _METHODS
+_ALONE = "" if _HERE else f"unset {warm.ADDRESS}; "
 # A job on a cluster reads this file again, with a command line of its own: the first one is handed on.
 os.environ.setdefault("NICHELOOP_COMMAND", shlex.join(sys.argv))
-shell.prefix(
-    f"set -euo pipefail; {_PATH}{_SOURCE}{_STRICT}export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1"
-    f" NUMBA_NUM_THREADS=1 MPLBACKEND=Agg PYTHONHASHSEED=0 NUMBA_CACHE_DIR={shlex.quote(_CACHE)}"
-    " MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=134217728; "
-)
+shell.prefix(f"set -euo pipefail; {_PATH}{_SOURCE}{_STRICT}{_ALONE}export {_EXPORTS}; ")
 
 
 wildcard_constraints:
@@ -123,6 +121,15 @@ def data_path(wildcards):
         return f"{SETTINGS.results}/demo/{wildcards.sample}"
     row = ROW[wildcards.sample]
     return f"{SETTINGS.results}/downloads" if row.get("source") else row["path"]
+
+
+onstart:
+    if _HERE and warm.ADDRESS not in os.environ:
+        source = {"PYTHONPATH": str(SOURCE)} if SOURCE.is_dir() else {}
+        try:
+            os.environ[warm.ADDRESS], _ = warm.start({**os.environ, **_JOBS, **source})
+        except OSError as error:
+            print(f"nicheloop: jobs start one by one, half a second later each: {error}.", file=sys.stderr)
 
 
 onerror:

@@ -1,0 +1,220 @@
+"""Jobs on this machine start from one process that has every library loaded: half a second less for each of hundreds.
+
+The workflow starts that process (`start`) and names its socket in the environment.  A job's command finds the name
+there (`ask`), hands over its arguments, folder, environment and open files, and waits; the process forks, and the copy
+does the job.  Nothing is computed before the fork, so the bytes are those of a job started alone.  Where the socket is
+not there (a cluster's node, a step called by hand, another Python), a job starts alone as ever.
+
+Every waiting command reads this module: at its head stands only what is light.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+ADDRESS = "NICHELOOP_WARM"  # "off": every job starts alone
+LENGTH, STATUS = 8, 4  # bytes of the size of a request and of an answer
+TAKEN = b"+"
+LATER = ("scipy.stats", "scipy.special", "pyarrow.parquet", "h5py", "numba", "pandera.pandas")  # loaded in functions
+
+
+def identity() -> str:
+    """Python and package of a process: a job is handed to its like only."""
+    return os.pathsep.join([sys.prefix, __file__])
+
+
+def ask(arguments: Sequence[str]) -> int | None:
+    """Have a job done; its exit code, or None where it has to be done here.
+
+    Ends this process by the signal that ended the job, if one did.
+    """
+    address, _, wanted = os.environ.get(ADDRESS, "").partition("|")
+    if wanted != identity():
+        return None
+    import json
+
+    request = json.dumps([list(arguments), os.getcwd(), dict(os.environ)]).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(address)
+            socket.send_fds(connection, [len(request).to_bytes(LENGTH, "big")], [0, 1, 2])
+            connection.sendall(request)
+            if connection.recv(1) != TAKEN:
+                return None
+        except OSError:
+            return None
+        try:
+            answer = connection.recv(STATUS)
+        except OSError:
+            answer = b""
+    status = int.from_bytes(answer, "big") if len(answer) == STATUS else int(signal.SIGKILL)
+    if os.WIFSIGNALED(status):
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    return os.WEXITSTATUS(status)
+
+
+def start(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Start the process jobs are forked from, with the environment of a job.
+
+    Returns
+    -------
+    The value of `ADDRESS` for jobs, and a file descriptor: the process ends when the last copy of it is closed, at the
+    latest with this process, however that ends.
+
+    Raises
+    ------
+    OSError
+        If there is no temporary folder, or one whose name is too long for a socket: jobs then start alone.
+    """
+    import subprocess
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="nicheloop-")
+    path = os.path.join(folder, "jobs")
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            listener.bind(path)
+        except OSError:
+            os.rmdir(folder)
+            raise
+        listener.listen()
+        alive, held = os.pipe()
+        subprocess.Popen(
+            [sys.executable, "-m", "nicheloop.warm", str(listener.fileno()), str(alive)],
+            env=environment, pass_fds=(listener.fileno(), alive), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(alive)
+    return f"{path}|{identity()}", held
+
+
+def preload() -> None:
+    """Load what jobs load, and the gene table they look names up in."""
+    import gc
+    import importlib
+
+    from nicheloop import cli, genes
+
+    cli.calm_collector()
+    for name in sorted({"ingest", *(stage.function.split(".")[0] for stage in cli.STAGES)}):
+        importlib.import_module(f"nicheloop.{name}")
+    for name in LATER:
+        importlib.import_module(name)
+    genes.table()
+    gc.collect()
+    gc.freeze()  # a collector that visits these objects would copy their pages
+
+
+def _job(connection: socket.socket) -> int:
+    """Do what a connection asks for; its exit code."""
+    import fcntl
+    import json
+
+    head, files, _, _ = socket.recv_fds(connection, LENGTH, 3)
+    with connection.makefile("rb") as stream:
+        arguments, folder, environment = json.loads(stream.read(int.from_bytes(head, "big")))
+    connection.sendall(TAKEN)
+    # The next event on this socket is the end of the waiting command: its signal ends this job as well.
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+    with contextlib.suppress(BlockingIOError):
+        connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        return 1  # it has ended already
+    for target, handed in enumerate(files):
+        os.dup2(handed, target)
+        os.close(handed)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["nicheloop", *arguments]
+    from nicheloop.cli import main
+
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _fork(connection: socket.socket, others: Sequence[socket.socket]) -> int:
+    """Start a job in a copy of this process; its process number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for other in others:
+            other.close()
+        code = _job(connection)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+def serve(listener: socket.socket, alive: int) -> None:
+    """Fork a job for every connection, until the pipe `alive` has no writer and no job is left."""
+    import selectors
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the jobs as well, and they end the run
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    ended, wake = socket.socketpair()
+    for each in (ended, wake, listener):
+        each.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    jobs: dict[int, socket.socket] = {}
+    open_, loaded = True, False
+    with selectors.DefaultSelector() as selector:
+        for source in (listener, ended, alive):
+            selector.register(source, selectors.EVENT_READ)
+        while open_ or jobs:
+            sources = [key.fileobj for key, _ in selector.select()]
+            if ended in sources:
+                ended.recv(4096)
+                for pid, status in _reaped(jobs):
+                    with jobs.pop(pid) as connection, contextlib.suppress(OSError):  # nobody may wait
+                        connection.sendall(status.to_bytes(STATUS, "big"))
+            if alive in sources and open_:
+                open_ = False
+                _remove(listener.getsockname())
+                selector.unregister(alive)
+                selector.unregister(listener)
+            elif listener in sources:
+                with contextlib.suppress(OSError):  # it went away, or there is no memory for a job: it starts alone
+                    connection, _ = listener.accept()
+                    if not loaded:  # not before there is a job: a run with nothing to do costs nothing
+                        loaded = True
+                        with contextlib.suppress(Exception):  # then the job's own log says what is wrong
+                            preload()
+                    connection.setblocking(True)
+                    jobs[_fork(connection, [listener, ended, wake, *jobs.values()])] = connection
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+
+
+def _reaped(jobs: Mapping[int, socket.socket]) -> Iterator[tuple[int, int]]:
+    """Jobs that have ended, with their status."""
+    for pid in list(jobs):
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            yield pid, status
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
