@@ -163,7 +163,7 @@ def few_colours(picture: NDArray[np.uint8], out: io.BytesIO) -> None:
     from PIL import Image
 
     image = Image.fromarray(picture).convert("RGB")
-    image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "png", optimize=True)
+    image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "png")
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:

@@ -141,50 +141,53 @@ def seldom_collected() -> Iterator[None]:
 
 
 @seldom_collected()
-def write_sample_pages(results: Path, config: Config, samples: Sequence[str]) -> None:
+def write_sample_pages(data: Data, samples: Sequence[str]) -> None:
     """Write the pages of some samples."""
-    data = Data(results, config)
     for sample in samples:
-        alone = render_page(
-            f"{config.report.title}: {sample}", "One sample of the cohort.", sample_chapters(data, sample), script=False
-        )
-        io.write_text(results / "report" / f"{sample}.html", alone)
+        title = f"{data.config.report.title}: {sample}"
+        alone = render_page(title, "One sample of the cohort.", sample_chapters(data, sample), script=False)
+        io.write_text(data.results / "report" / f"{sample}.html", alone)
 
 
-@contextlib.contextmanager
-def sample_pages_beside(results: Path, config: Config, samples: Sequence[str], threads: int) -> Iterator[None]:
-    """Write the pages of single samples, in other processes while the block runs, or after it where there are none."""
-    if threads < 2 or len(samples) < 2:
-        yield
-        write_sample_pages(results, config, samples)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+def _in_process(write: Callable[..., None], *args: Any) -> None:
+    write(_tables[0], *args)
 
-    others = threads - 1
-    with ProcessPoolExecutor(others, mp_context=get_context("spawn")) as pool:
-        shares = [pool.submit(write_sample_pages, results, config, list(samples[i::others])) for i in range(others)]
-        yield
-        for share in shares:
-            share.result()
+
+_tables: list[Data] = []  # of a process that writes pages: each of its pages reads a cohort's table once
+
+
+def _read_in(results: Path, config: Config) -> None:
+    _tables.append(Data(results, config))
 
 
 def run_report(results: str | Path, out: str | Path, *, options: Options, config: Config, threads: int = 1) -> None:
     """Write the report; its figures and full tables go into the results folder.
 
     Reads everything below the results folder; a table that is missing or empty leads to a sentence that says so.  The
-    same tables and configuration give the same bytes, whatever the threads (processes that write pages of samples).
+    same tables and configuration give the same bytes, whatever the threads (processes that share the pages).
     """
     results, out = Path(results), Path(out)
-    pages = Data(results, config).samples if options.sample_pages else []
-    with sample_pages_beside(results, config, pages, threads):
-        write_main_page(results, out, options=options, config=config)
+    data = Data(results, config)
+    pages = data.samples if options.sample_pages else []
+    if threads < 2 or len(pages) < 2:
+        write_main_page(data, out)
+        write_sample_pages(data, pages)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(threads, get_context("spawn"), _read_in, (results, config)) as pool:
+        written = [pool.submit(_in_process, write_main_page, out)]
+        written += [pool.submit(_in_process, write_sample_pages, [sample]) for sample in pages]
+        for page in written:
+            page.result()
 
 
 @seldom_collected()
-def write_main_page(results: Path, out: Path, *, options: Options, config: Config) -> None:
+def write_main_page(data: Data, out: Path) -> None:
     """Write the page of the cohort, its figures and tables."""
-    data, page = Data(results, config), Page(results)
+    results, config = data.results, data.config
+    options, page = config.report, Page(results)
     record = describe(config)
     chapters = [Chapter("Summary", summary_chapter(data))]
     if options.sample_pages:
