@@ -323,6 +323,25 @@ def test_run_does_not_depend_on_the_order_of_samples(tmp_path):
     assert clusters2.set_index("cell_id").loc[clusters["cell_id"]].reset_index().equals(clusters)
 
 
+def test_cells_that_are_not_drawn_lie_among_their_neighbours():
+    rng = np.random.default_rng(0)
+    island = np.repeat([0, 1, 2], 400)
+    components = rng.normal(0, 0.5, (1200, 5)) + 10 * np.eye(3, 5)[island]
+    some = embed.some_of(1200, 300, seed=1)
+    assert len(set(some)) == 300 and (np.diff(some) > 0).all()
+    chart = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])[island[some]] + rng.normal(0, 0.1, (300, 2))
+    found = embed.placed(chart, components, some, 15)
+    np.testing.assert_array_equal(found[some], chart)
+    centre = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])[island]
+    assert (np.linalg.norm(found - centre, axis=1) < 1).all()
+
+
+def test_all_cells_are_drawn_where_there_are_few():
+    assert embed.some_of(5, 1000, seed=0).tolist() == [0, 1, 2, 3, 4]
+    chart = np.zeros((5, 2))
+    assert embed.placed(chart, np.zeros((5, 3)), np.arange(5), 15) is chart
+
+
 def test_same_bytes_with_one_and_many_threads(tmp_path):
     import faiss
     from threadpoolctl import threadpool_limits

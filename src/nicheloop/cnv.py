@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from nicheloop.kernels import dense_product
+
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
@@ -162,7 +164,7 @@ def smooth(x: sparse.csr_matrix, reference: Floats, where: Layout, clip: float) 
         seen.sort_indices()  # sums in genomic order, whatever the order of columns
         at = seen.indices
         seen.data = ratio(seen.data, low[at], high[at]) - unseen[at]
-        smoothed = (seen @ weights).toarray() + ground
+        smoothed = dense_product(seen, weights) + ground
         out[part] = smoothed - np.median(smoothed, axis=1, keepdims=True)
     return out
 

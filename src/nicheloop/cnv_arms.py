@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from nicheloop.kernels import dense_product
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,7 +42,7 @@ def scores(x: sparse.csr_matrix, where: Layout, which: int | None = None) -> Flo
     n = np.bincount(arm[used], minlength=len(names))
     rows, arm = where.columns[used], arm[used]
     weights = sparse.csr_matrix((1 / np.sqrt(n[arm]), (rows, arm)), shape=(x.shape[1], len(names)))
-    out = np.asarray((x @ weights).toarray(), dtype=np.float64)
+    out = dense_product(sparse.csr_matrix(x), weights)
     return np.asarray(out - out.mean(axis=1, keepdims=True))
 
 
@@ -70,7 +72,7 @@ def moved_scores(x: sparse.csr_matrix, arms: NDArray[np.object_], orders: Ints) 
             (weight[given].T.ravel(), columns.T.ravel(), np.arange(genes + 1) * len(given)),
             shape=(genes, len(names) * len(given)),
         )
-        out = np.asarray((x @ weights).toarray(), dtype=np.float64).reshape(x.shape[0], len(given), len(names))
+        out = dense_product(x, weights).reshape(x.shape[0], len(given), len(names))
         for k in range(len(given)):
             own = np.ascontiguousarray(out[:, k])
             yield np.asarray(own - own.mean(axis=1, keepdims=True))

@@ -58,11 +58,12 @@ def arm_checks(
     """
     difference, spread = _clipped(mean, base, where, settings)
     band = _bands(positions, where)
+    names = np.unique(band)
     out = []
     for check in genes.cna_checks():
         here = where.arms == check["arm"]
         if check["bands"]:
-            here &= np.array([any(b.startswith(p) for p in check["bands"]) for b in band])
+            here &= np.isin(band, [b for b in names if b.startswith(tuple(check["bands"]))])
         found = _seen(difference, spread, here, min_z)
         out.append({"region": check["region"], "expected": check["direction"], **found,
                     "agrees": found["seen"] == check["direction"]})  # fmt: skip

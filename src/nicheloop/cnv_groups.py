@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from nicheloop.kernels import between_arms, compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 
 FOR_SCALE = 150  # shuffles that set the scale of the ratio
-AT_ONCE = 24  # shuffles worked on together: they stay in the cache
 
 
 def log_difference(mean: Floats, base: Floats, pseudo: float) -> Floats:
@@ -98,21 +99,15 @@ def coherence(
     total = np.bincount(which, weights=weight * values)
     residual = values - np.divide(total, of_arm, out=np.zeros_like(total), where=of_arm > 0)[which]
 
-    def between(weighted: Floats, total: Any) -> Floats:
-        sums = np.add.reduceat(weighted, starts, axis=-1)
-        square = np.divide(sums**2, total, out=np.zeros_like(sums), where=total > 0)
-        return np.asarray(square[..., large].sum(axis=-1))
-
     moved = shuffles(n, size, n_permutations, seed)
-    seen, rest = values * weight, residual * weight
-    null, left = np.empty(len(moved)), np.empty(min(FOR_SCALE, len(moved)))  # a mean needs fewer than a p-value
-    for first in range(0, len(moved), AT_ONCE):
-        rows = moved[first : first + AT_ONCE].astype(np.intp)
-        total = np.add.reduceat(weight[rows], starts, axis=-1)
-        null[first : first + AT_ONCE] = between(seen[rows], total)
-        few = len(left[first : first + AT_ONCE])
-        left[first : first + few] = between(rest[rows[:few]], total[:few])
-    observed = float(between(seen, np.add.reduceat(weight, starts)))
+    found = np.zeros((1 + len(moved), 2))
+    table = np.column_stack([weight, values * weight, residual * weight])
+    kernel = compiled(between_arms)
+    bounds = starts[large], ends[large]
+    kernel(np.arange(n, dtype=moved.dtype)[None], table, *bounds, found[:1])
+    kernel(moved, table, *bounds, found[1:])
+    observed, null = float(found[0, 0]), found[1:, 0]
+    left = found[1 : 1 + FOR_SCALE, 1]  # a mean needs fewer than a p-value
     lost = 1 - len(of_arm) / n_blocks  # the arm means took part of the noise with them
     scale = float(left.mean()) / lost
     if scale <= 0:

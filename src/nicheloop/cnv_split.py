@@ -37,11 +37,11 @@ def mixture_side(values: Floats, upper: Bools, n_rounds: int = 50) -> Bools:
     """(n,) upper of two Gaussians of one variance, fitted by EM from a first split; their weights move the border."""
     if upper.all() or not upper.any() or float(values.std()) == 0:
         return upper
-    share = upper.astype(np.float64)
+    share, n = upper.astype(np.float64), len(values)
     for _ in range(n_rounds):
-        weight = np.clip(share.mean(), 1e-9, 1 - 1e-9)
-        high, low = (share * values).mean() / weight, ((1 - share) * values).mean() / (1 - weight)
-        spread = (share * (values - high) ** 2 + (1 - share) * (values - low) ** 2).mean()
+        weight = np.clip(share.sum() / n, 1e-9, 1 - 1e-9)
+        high, low = share @ values / (n * weight), (1 - share) @ values / (n * (1 - weight))
+        spread = (share @ (values - high) ** 2 + (1 - share) @ (values - low) ** 2) / n
         if spread <= 0:
             break
         log_odds = np.log(weight / (1 - weight)) + (high - low) / spread * (values - (high + low) / 2)
@@ -67,8 +67,8 @@ def refine(profiles: Floats, upper: Bools, n_rounds: int = 10) -> Bools:
     for _ in range(n_rounds):
         if min(upper.sum(), (~upper).sum()) < 2:
             break
-        axis = left_out_mean(values, upper) - left_out_mean(values, ~upper)
-        middle = (left_out_mean(values, upper) + left_out_mean(values, ~upper)) / 2
+        high, low = left_out_mean(values, upper), left_out_mean(values, ~upper)
+        axis, middle = high - low, (high + low) / 2
         square = (axis**2).sum(axis=1)
         score = np.divide(((values - middle) * axis).sum(axis=1), square, out=np.zeros(len(values)), where=square > 0)
         moved = mixture_side(score, upper)

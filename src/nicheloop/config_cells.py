@@ -196,6 +196,13 @@ class Embed(Section):
     )
     umap_min_dist: float = option(0.4, "UMAP minimal distance", unit="-", why="readable islands", ge=0, le=1)
     umap_epochs: int = option(200, "UMAP epochs", unit="epochs", why="umap-learn's default for large data", ge=10)
+    raw_map_cells: int = option(
+        20_000,
+        "cells drawn at random whose map before integration is computed; others are placed by their nearest ones",
+        unit="cells",
+        why="that map only shows what integration did; as many as the report draws",
+        ge=1000,
+    )
     threads: int = option(
         4,
         "most threads of this job and of annotate; never more than granted",

@@ -151,7 +151,8 @@ def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) 
     asked only where it is measurable.  Genes of other classes never do: they are less specific to cell types.
     """
     sample, overall = pools.sample, pools.overall
-    lookup, genes = sample.gene_index, sample.genes
+    lookup, genes = sample.gene_index, sample.genes.astype(str).astype(object)
+    recorded, none = pools.roles.partners, frozenset[str]()
     out, words = np.full(len(pairs), np.nan), [""] * len(pairs)
     if min(pools.secreted.size, pools.membrane.size) < options.min_stand_ins:
         return out, words
@@ -167,10 +168,8 @@ def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) 
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         drawn = [p[rng.integers(0, p.size, options.n_matched_pairs)] for p, _ in sides]
         ligands, subunits = drawn[0], drawn[1:]
-        free = [
-            not any(pools.roles.recorded(str(genes[a]), str(genes[b[i]])) for b in subunits)
-            for i, a in enumerate(ligands)
-        ]
+        pairs_drawn = zip(genes[ligands], zip(*(genes[b] for b in subunits), strict=True), strict=True)
+        free = [recorded.get(a, none).isdisjoint(complex_) for a, complex_ in pairs_drawn]
         s, r = sample.names.index(pair.sender), sample.names.index(pair.receiver)
 
         def level(population: int, stand_in: Ints, gene: str) -> Floats:

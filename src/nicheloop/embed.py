@@ -333,6 +333,37 @@ def umap(graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs
     return np.asarray(chart, dtype=np.float64)
 
 
+def some_of(n: int, most: int, seed: int) -> np.ndarray:
+    """(at most `most`,) positions of cells drawn at random, in rising order; all where there are no more."""
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+
+
+def placed(chart: np.ndarray, components: np.ndarray, some: np.ndarray, k: int) -> np.ndarray:
+    """Map of all cells from the map of `some` of them.
+
+    Parameters
+    ----------
+    chart
+        (some, 2) coordinates.
+    components
+        (cells, components).
+    some
+        (some,) positions of the cells of `chart`.
+    k
+        Neighbours that place a cell.
+
+    Returns
+    -------
+    (cells, 2): the cells of `chart` where they are, the others at the median of their `k` nearest ones of them.
+    """
+    if len(some) == len(components):
+        return chart
+    near = neighbors.search(components[some], min(k, len(some)), queries=components)
+    out = np.asarray(np.median(chart[near], axis=1))
+    out[some] = chart
+    return out
+
+
 # ---------------------------------------------------------------------------------------------------------- stage
 @dataclass(frozen=True)
 class _Sample:
@@ -375,11 +406,11 @@ def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int, threads: i
     return scores, variances
 
 
-def _nearest(coordinates: np.ndarray, options: Embed) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and distances of the neighbours in (cells, components) coordinates, on one thread."""
+def _nearest(coordinates: np.ndarray, options: Embed, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and distances of the neighbours in (cells, components) coordinates."""
     exact = len(coordinates) < options.exact_neighbors_below
     with neighbors.one_thread():
-        return neighbors.nearest(coordinates, options.n_neighbors, exact=exact)
+        return neighbors.nearest(coordinates, options.n_neighbors, exact=exact, threads=threads)
 
 
 def run_embed(
@@ -418,11 +449,12 @@ def run_embed(
         with ThreadPoolExecutor(1) as other:  # loads and compiles UMAP, then searches: both leave the interpreter free
             ready = other.submit(neighbors.prepare if threads > 1 else int)
             scores, variances = _components(samples, len(genes), options.n_pcs, threads)
-            before = other.submit(_nearest, scores, options)
+            some = some_of(len(scores), options.raw_map_cells if integrated else len(scores), seed)
+            before = other.submit(_nearest, scores[some], options)
             if threads == 1 or not integrated:
                 before.result()
             coordinates = integrate(scores, names, seed) if integrated else scores
-            near = _nearest(coordinates, options) if integrated else before.result()
+            near = _nearest(coordinates, options, threads) if integrated else before.result()
             ready.result()
         graph = neighbors.fuzzy_graph(*near)
         charts = []
@@ -430,8 +462,11 @@ def run_embed(
         def draw() -> None:
             how: dict[str, Any] = {"min_dist": options.umap_min_dist, "n_epochs": options.umap_epochs, "seed": seed}
             charts.append(umap(graph, coordinates, **how))
-            plain = neighbors.fuzzy_graph(*before.result()) if integrated else None
-            charts.append(np.full_like(charts[0], np.nan) if plain is None else umap(plain, scores, **how))
+            if not integrated:
+                charts.append(np.full_like(charts[0], np.nan))
+                return
+            plain = umap(neighbors.fuzzy_graph(*before.result()), scores[some], **how)
+            charts.append(placed(plain, scores, some, options.n_neighbors))
 
         seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
         clusterings = leiden(

@@ -7,9 +7,13 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
 
 def shuffle(labels: Any, states: Any, out: Any) -> None:
@@ -219,6 +223,38 @@ def gene_sums(indptr: Any, indices: Any, data: Any, out: Any) -> None:
         here[1] += np.float64(value > 0)
 
 
+def add_products(
+    indptr: Any, indices: Any, data: Any, other_indptr: Any, other_indices: Any, other_data: Any, out: Any
+) -> None:
+    """Add the product of two sparse matrices by rows to a dense one; terms in the order of the left one's columns."""
+    for row in range(indptr.size - 1):
+        total = out[row]
+        for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            value = np.float64(data[k])
+            middle = np.uint64(indices[k])
+            for j in range(np.uint64(other_indptr[middle]), np.uint64(other_indptr[middle + np.uint64(1)])):
+                total[np.uint64(other_indices[j])] += value * other_data[j]
+
+
+def between_arms(orders: Any, table: Any, starts: Any, ends: Any, out: Any) -> None:
+    """Write the between-arm sums of squares of two columns for each order of the genes to out (orders, 2).
+
+    table (genes, 3) holds weights and two weighted values; an arm is the places starts to ends of an order.
+    """
+    for row in range(orders.shape[0]):
+        order = orders[row]
+        for arm in range(starts.size):
+            weight, first, second = 0.0, 0.0, 0.0
+            for k in range(np.uint64(starts[arm]), np.uint64(ends[arm])):
+                gene = table[np.uint64(order[k])]
+                weight += gene[0]
+                first += gene[1]
+                second += gene[2]
+            if weight > 0:
+                out[row, 0] += first * first / weight
+                out[row, 1] += second * second / weight
+
+
 def matched_moments(
     indptr: Any,
     indices: Any,
@@ -338,6 +374,14 @@ def compiled(kernel: Callable[..., None]) -> Callable[..., None]:
 
 
 _ONE = threading.Lock()
+
+
+def dense_product(left: csr_matrix, right: csr_matrix) -> NDArray[np.float64]:
+    """(rows, columns) dense product of two CSR matrices, as `(left @ right).toarray()` in one pass instead of three."""
+    out = np.zeros((left.shape[0], right.shape[1]))
+    weights = right.data.astype(np.float64, copy=False)
+    compiled(add_products)(left.indptr, left.indices, left.data, right.indptr, right.indices, weights, out)
+    return out
 
 
 @cache

@@ -115,11 +115,14 @@ def principal_axes(total: np.ndarray, sums: np.ndarray, n: int, n_pcs: int) -> t
     return fix_signs(vectors[:, ::-1]), np.maximum(values[::-1], 0.0)
 
 
-def search(x: np.ndarray, k: int, *, exact: bool = True, threads: int = 1) -> np.ndarray:
+def search(
+    x: np.ndarray, k: int, *, exact: bool = True, threads: int = 1, queries: np.ndarray | None = None
+) -> np.ndarray:
     """(cells, k) positions of the nearest cells, themselves included, by faiss; call it within `one_thread`.
 
-    Exact by comparison with all cells, else from an HNSW index (10.1109/TPAMI.2018.2889473).  With `threads` above 1
-    parts of the cells are looked up side by side; the parts are the same, and the result.
+    With `queries` (others, components) those of the cells nearest to each of them.  Exact by comparison with all cells,
+    else from an HNSW index (10.1109/TPAMI.2018.2889473).  With `threads` above 1 parts are looked up side by side; the
+    parts are the same, and the result.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -131,14 +134,15 @@ def search(x: np.ndarray, k: int, *, exact: bool = True, threads: int = 1) -> np
         index.hnsw.efConstruction = 100
         index.hnsw.efSearch = max(100, 2 * k)
     index.add(x)
+    asked = x if queries is None else np.ascontiguousarray(queries, dtype=np.float32)
 
     def look_up(start: int) -> np.ndarray:
         faiss.omp_set_num_threads(1)  # counts for the thread that says it
-        found: np.ndarray = index.search(x[start : start + QUERIES], k)[1].astype(np.int64)
+        found: np.ndarray = index.search(asked[start : start + QUERIES], k)[1].astype(np.int64)
         return found
 
     with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate([np.empty((0, k), np.int64), *pool.map(look_up, range(0, len(x), QUERIES))])
+        return np.concatenate([np.empty((0, k), np.int64), *pool.map(look_up, range(0, len(asked), QUERIES))])
 
 
 def nearest(

@@ -20,7 +20,8 @@ rule screen:
         "<results>/benchmarks/screen/{sample}.tsv"
     conda:
         "../../environment.yml"
-    threads: SETTINGS.screen.threads
+    # Samples side by side use cores better than threads inside one.
+    threads: max(1, min(SETTINGS.screen.threads, (workflow.cores or 1) // len(SAMPLES)))
     resources:
         mem_mb=memory(),
         runtime=minutes(30),
