@@ -76,13 +76,13 @@ class MatrixWriter:
             "chunks": (CHUNK,),
             "compression": "gzip",
             "compression_opts": LEVEL,
-            "shuffle": True,
         }
         group = handle.create_group("X")
         self.layer = handle.create_group("layers").create_group("counts")
         self.x = group.create_dataset("data", (0,), dtype=np.float32, **options)
         self.counts = self.layer.create_dataset("data", (0,), dtype=np.float32, **options)
-        self.indices = group.create_dataset("indices", (0,), dtype=np.int32, **options)
+        # Values repeat whole, and shuffling their bytes would hide that; of indices only the low bytes differ.
+        self.indices = group.create_dataset("indices", (0,), dtype=np.int32, shuffle=True, **options)
 
     def append(self, counts: csr_matrix, x: csr_matrix) -> None:
         """Append the rows of a sample: (cells, genes) counts and their log-normalised values, same sparsity."""

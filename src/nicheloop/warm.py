@@ -20,7 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 ADDRESS = "NICHELOOP_WARM"  # "off": every job starts alone
 LENGTH, STATUS = 8, 4  # bytes of the size of a request and of an answer
 TAKEN = b"+"
-LATER = ("scipy.stats", "scipy.special", "pyarrow.parquet", "h5py", "numba", "pandera.pandas")  # loaded in functions
+LATER = (  # what stages load inside functions
+    "nicheloop.config", "h5py", "pyarrow.dataset", "pyarrow.pandas_compat", "pyarrow.parquet", "scipy.stats", "threadpoolctl",
+    "faiss", "igraph", "leidenalg",
+)  # fmt: skip
 
 
 def identity() -> str:
@@ -96,17 +99,23 @@ def start(environment: Mapping[str, str]) -> tuple[str, int]:
 
 
 def preload() -> None:
-    """Load what jobs load, and the gene table they look names up in."""
+    """Load what jobs load, and what they look up: the gene table, contracts, the compiler's tables.
+
+    Nothing here may start a thread: a copy of the process would not have it.
+    """
     import gc
     import importlib
 
-    from nicheloop import cli, genes
+    from nicheloop import cli, genes, kernels, lean, tables
 
     cli.calm_collector()
     for name in sorted({"ingest", *(stage.function.split(".")[0] for stage in cli.STAGES)}):
         importlib.import_module(f"nicheloop.{name}")
-    for name in LATER:
-        importlib.import_module(name)
+    with lean.without("matplotlib"):
+        for name in LATER:
+            importlib.import_module(name)
+    kernels.prepare()
+    tables.conform(tables.empty("qc"), "qc")
     genes.table()
     gc.collect()
     gc.freeze()  # a collector that visits these objects would copy their pages
