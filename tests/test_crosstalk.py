@@ -62,7 +62,9 @@ def naive(x, symbols, masks, pair, ambient=0.0):
     return (mean(pair.sender, pair.ligand) * min(mean(pair.receiver, g) for g in pair.receptor)) ** 0.5
 
 
-@pytest.mark.parametrize("switch", [{"BLOCK": 1000}, {}, {"COMPILED": 0}])  # small blocks, one block, compiled loops
+@pytest.mark.parametrize(
+    "switch", [{"BLOCK": 1000}, {}, {"COMPILED": 0, "LOADED": 0}]
+)  # small blocks, one block, compiled loops
 def test_strength_and_null_agree_with_a_naive_loop(monkeypatch, switch):
     for name, value in switch.items():
         monkeypatch.setattr(permuted, name, value)
@@ -92,7 +94,8 @@ def test_compiled_and_plain_sums_are_the_same_bytes(monkeypatch):
     x, symbols, masks = random_sample()
     sample, drawn = sample_of(x, symbols, masks), []
     for limit in (0, 10**12):
-        monkeypatch.setattr(permuted, "COMPILED", limit)
+        for name in ("COMPILED", "LOADED"):
+            monkeypatch.setattr(permuted, name, limit)
         parts = permuted.permuted_sums(sample.x, sample.totals, sample.masks, 100, np.random.default_rng(3))
         drawn.append([np.concatenate(p) for p in zip(*parts, strict=True)])
     for plain, compiled in zip(*drawn, strict=True):

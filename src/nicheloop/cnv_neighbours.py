@@ -27,7 +27,7 @@ def variable_genes(x: sparse.csr_matrix, n: int) -> Ints:
     n
         Genes wanted; genes seen in fewer than three cells are never chosen.
     """
-    seen = np.asarray((x > 0).sum(axis=0)).ravel()
+    seen = np.bincount(x.indices[x.data > 0], minlength=x.shape[1])
     mean = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
     variance = np.asarray(x.multiply(x).mean(axis=0), dtype=np.float64).ravel() - mean**2
     used = np.flatnonzero((seen >= 3) & (variance > 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -193,9 +194,10 @@ def run_crosstalk(
     from nicheloop import genes
 
     sample_name = io.Counts(counts).sample
+    read = functools.cache(lambda: load(counts, cell_types, malignancy, csc, tam, ambient))  # a failure is not kept
     if out_decoys is not None:
         with io.stage_output(out_decoys, "decoy_pairs", stage="decoys", sample=sample_name) as found:
-            reader, _, sample, notes = load(counts, cell_types, malignancy, csc, tam, ambient)
+            reader, _, sample, notes = read()
             reader.require(counts=True)
             found.table = score_decoys(sample, options, seed, notes)
             found.summary = {"n_decoys": len(found.table)}
@@ -206,7 +208,7 @@ def run_crosstalk(
                     f"{options.min_decoys} are needed",
                 )
     with io.stage_output(out, "crosstalk", stage="crosstalk", sample=sample_name) as result:
-        reader, cells, sample, notes = load(counts, cell_types, malignancy, csc, tam, ambient)
+        reader, cells, sample, notes = read()
         is_counts = bool(reader.record["is_counts"])
         result.table = score_axes(sample, pairs_of_axes(genes.axes()), options, seed, is_counts=is_counts, notes=notes)
         result.summary = {

@@ -89,6 +89,12 @@ def gene_positions(symbols: NDArray[np.object_]) -> pd.DataFrame:
     return table.assign(chromosome=np.where(drop, "", table["chromosome"].astype(object)))
 
 
+def genomic_order(positions: pd.DataFrame) -> NDArray[np.intp]:
+    """(genes,) positions of the genes by chromosome, start and symbol; those without a place come first."""
+    rank = positions["chromosome"].map({name: i for i, name in enumerate(cnv.AUTOSOMES)}).fillna(-1).to_numpy()
+    return np.lexsort((positions.index.to_numpy(dtype=object).astype(str), positions["start"].to_numpy(float), rank))
+
+
 def _refusal(summary: dict[str, Any], options: Malignancy) -> NotAssessable:
     """Why profiles were made but no cell was called."""
     if summary["caf_control_failed"]:
@@ -169,14 +175,17 @@ def run_malignancy(
                     "too_few_epithelial_cells",
                     f"{n_epithelial} epithelial cells, {options.min_epithelial_cells} needed",
                 )
-            pools = read_pools(reference, data.genes, leave_out=patients.patient_of(data.record))
+            positions = gene_positions(data.genes)
+            along = genomic_order(positions)
+            positions = positions.iloc[along]
+            pools = read_pools(reference, data.genes[along], leave_out=patients.patient_of(data.record))
             rung = choose_reference(types, pools, data.record["chemistry"], options)
             result.summary["rung"] = rung.rung
-            x, values = log_values(data.matrix(cells=cell_ids), bool(data.record["is_counts"]))
+            x = data.matrix(cells=cell_ids)[:, along]
+            x.sort_indices()  # once: windows and arms are then read in order
+            x, values = log_values(x, bool(data.record["is_counts"]))
             result.summary["values"] = values
-            calls = assess(
-                x, cell_ids, types, gene_positions(data.genes), rung, pools.get(NORMAL_POOL), options=options, seed=seed
-            )
+            calls = assess(x, cell_ids, types, positions, rung, pools.get(NORMAL_POOL), options=options, seed=seed)
             result.summary.update(calls.summary)
             result.extra["cnv"] = mean_profiles(calls, types)
             if not calls.summary["callable"] and not assumed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 BLOCK = 4_000_000  # elements of the dense block of permuted indicators; results do not depend on it
 COMPILED = 120_000_000  # non-zeros x permutations from which loading numba (0.6 to 1.2 s) pays; nor do they on this
+LOADED = 10_000_000  # the same where it is loaded already: then only kernels are fetched from disk (0.1 s)
 
 
 def permuted_sums(
@@ -26,7 +28,7 @@ def permuted_sums(
     One permutation moves all populations together, so their sizes and overlaps (csc_high within malignant) are kept.
     Both ways draw the same permutations and give the same bytes for whole counts.
     """
-    if x.nnz * n >= COMPILED:
+    if x.nnz * n >= (LOADED if "numba" in sys.modules else COMPILED):
         yield from permutation.population_sums(x, totals, masks, n, rng)
         return
     from scipy.sparse import hstack

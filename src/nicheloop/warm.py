@@ -21,8 +21,8 @@ ADDRESS = "NICHELOOP_WARM"  # "off": every job starts alone
 LENGTH, STATUS = 8, 4  # bytes of the size of a request and of an answer
 TAKEN = b"+"
 LATER = (  # what stages load inside functions
-    "nicheloop.config", "h5py", "pyarrow.dataset", "pyarrow.pandas_compat", "pyarrow.parquet", "scipy.stats", "threadpoolctl",
-    "faiss", "igraph", "leidenalg",
+    "nicheloop.config", "h5py", "pyarrow.dataset", "pyarrow.pandas_compat", "pyarrow.parquet", "scipy.stats",
+    "threadpoolctl", "faiss", "igraph", "leidenalg",
 )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ rule assemble:
         "<results>/logs/assemble.log",
     benchmark:
         "<results>/benchmarks/assemble.tsv"
+    # The longest of the last steps goes first.
+    priority: 10
     conda:
         "../../environment.yml"
     resources:

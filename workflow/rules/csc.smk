@@ -37,6 +37,8 @@ rule csc:
         "<results>/logs/csc/{sample}.log",
     benchmark:
         "<results>/benchmarks/csc/{sample}.tsv"
+    # Much waits for it, and it is short.
+    priority: 10
     conda:
         "../../environment.yml"
     resources:

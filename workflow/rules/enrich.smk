@@ -37,6 +37,8 @@ rule enrich:
         "<results>/logs/enrich.log",
     benchmark:
         "<results>/benchmarks/enrich.tsv"
+    # The longest but one of the last steps.
+    priority: 10
     conda:
         "../../environment.yml"
     resources:
