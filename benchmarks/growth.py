@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from benchmarks import cohort, process
 
@@ -29,14 +28,12 @@ CELLS_PER_SAMPLE = 3850  # as in GSE176078: 100,064 cells of 26 patients
 def jobs(results: Path) -> dict[str, dict[str, float]]:
     """Per rule: number of jobs, summed seconds and processor seconds, largest peak in MB."""
     rules: dict[str, dict[str, float]] = {}
-    for path in sorted((results / "benchmarks").rglob("*.tsv")):
-        row = pd.read_csv(path, sep="\t", na_values=["-"]).iloc[-1].fillna(0.0)
-        name = path.stem if path.parent.name == "benchmarks" else path.parent.name
-        rule = rules.setdefault(name, {"jobs": 0, "seconds": 0.0, "cpu_seconds": 0.0, "peak_mb": 0.0})
+    for job in process.usage(results):
+        rule = rules.setdefault(job["rule"], {"jobs": 0, "seconds": 0.0, "cpu_seconds": 0.0, "peak_mb": 0.0})
         rule["jobs"] += 1
-        rule["seconds"] = round(rule["seconds"] + float(row["s"]), 1)
-        rule["cpu_seconds"] = round(rule["cpu_seconds"] + float(row["cpu_time"]), 1)
-        rule["peak_mb"] = max(rule["peak_mb"], float(row["max_rss"]))
+        for name in ("seconds", "cpu_seconds"):
+            rule[name] = round(rule[name] + job[name], 2)
+        rule["peak_mb"] = max(rule["peak_mb"], job["peak_mb"])
     return rules
 
 

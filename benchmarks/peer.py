@@ -84,9 +84,8 @@ def ours(sheet: Path, out: Path, cores: int, resource: str) -> dict[str, Any]:
     cells["malignant"] = (cells["malignancy"] == "malignant").fillna(False)
     cells[["cell_id", "cell_type", "malignant"]].to_csv(out / "bench_cells.tsv.gz", sep="\t", index=False)
     clock: dict[str, float] = {}
-    for path in (out / "benchmarks").rglob("*.tsv"):
-        rule = path.stem if path.parent.name == "benchmarks" else path.parent.name
-        clock[rule] = clock.get(rule, 0.0) + float(pd.read_csv(path, sep="\t", na_values=["-"]).iloc[-1]["s"])
+    for job in process.usage(out):
+        clock[job["rule"]] = clock.get(job["rule"], 0.0) + job["seconds"]
     return {**found, "steps": {k: round(v, 1) for k, v in sorted(clock.items(), key=lambda kv: -kv[1])}}
 
 

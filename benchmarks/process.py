@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+USED = re.compile(r" finished in ([\d.]+) s: ([\d.]+) s of processor time, at most (\d+) MB")
 INTERVAL = 0.1  # seconds between two looks at the memory of the tree
 
 
@@ -65,6 +67,21 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return list(process.children(recursive=True))
     except psutil.Error:
         return []
+
+
+def usage(results: Path) -> Iterator[dict[str, Any]]:
+    """What each job of a finished run says at the end of its log.
+
+    Yields rule, sample (None: the cohort), seconds, processor seconds and peak MB.  Snakemake's own benchmark files see only the command that waits where jobs fork from one process (`nicheloop.warm`).
+    """
+    logs = results / "logs"
+    for path in sorted(logs.rglob("*.log")):
+        found = USED.findall(path.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            *folder, name = path.relative_to(logs).with_suffix("").parts
+            s, cpu, mb = map(float, found[-1])
+            rule, sample = (folder[-1], name) if folder else (name, None)
+            yield {"rule": rule, "sample": sample, "seconds": s, "cpu_seconds": cpu, "peak_mb": mb}
 
 
 def machine(cores: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Sizing table of docs/hpc.md: cells to memory and time of every rule, from the benchmark files of finished runs.
+"""Sizing table of docs/hpc.md: cells to memory and time of every rule, from the logs of finished runs.
 
-python benchmarks/sizes.py RESULTS ...
+python -m benchmarks.sizes RESULTS ...
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import process
 from nicheloop import io
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/hpc.md"
@@ -19,16 +20,19 @@ BEGIN, END = "<!-- sizes: begin -->", "<!-- sizes: end -->"
 
 
 def measured(results: Path) -> Iterator[dict[str, object]]:
-    """One row per benchmark file: rule, cells it saw, peak memory (MB), processor time and duration (s)."""
+    """One row per job: rule, cells it saw, peak memory (MB), processor time and duration (s)."""
     records = [io.read_json(p) for p in results.glob("samples/*/ingest.json")]
     cells = {r["sample"]: int(r["n_cells"]) for r in records}
-    for path in sorted((results / "benchmarks").rglob("*.tsv")):
-        row = pd.read_csv(path, sep="\t", na_values=["-"]).iloc[-1]
-        gathered = path.parent.name == "benchmarks"
-        rule = path.stem if gathered else path.parent.name
-        seen = sum(cells.values()) if gathered else cells.get(path.stem, 0)
+    for job in process.usage(results):
+        seen = cells.get(job["sample"], 0) if job["sample"] else sum(cells.values())
         if seen:
-            yield {"rule": rule, "cells": seen, "mb": row["max_rss"], "cpu": row["cpu_time"], "s": row["s"]}
+            yield {
+                "rule": job["rule"],
+                "cells": seen,
+                "mb": job["peak_mb"],
+                "cpu": job["cpu_seconds"],
+                "s": job["seconds"],
+            }
 
 
 def table(folders: list[Path]) -> str:

@@ -336,6 +336,20 @@ def test_cells_that_are_not_drawn_lie_among_their_neighbours():
     assert (np.linalg.norm(found - centre, axis=1) < 1).all()
 
 
+def test_most_cells_of_a_map_can_be_placed(tmp_path):
+    counts, filtered, hvg = prepare(tmp_path, cohort([700, 600]))
+    whole = run(tmp_path, counts, filtered, hvg)[0]
+    options = OPTIONS.model_copy(update={"map_cells": 300, "raw_map_cells": 200})
+    part, clusters, _ = run(tmp_path, counts, filtered, hvg, options=options)
+    kind = clusters["cluster"].to_numpy()
+    same = [c for c in whole if not c.startswith("umap")]
+    pd.testing.assert_frame_equal(part[same], whole[same])
+    for maps in (part, whole):
+        for x, y in (("umap_1", "umap_2"), ("umap_raw_1", "umap_raw_2")):
+            near, _ = neighbors.nearest(maps[[x, y]].to_numpy(), 10)
+            assert (kind[near[:, 1:]] == kind[:, None]).mean() > 0.8
+
+
 def test_all_cells_are_drawn_where_there_are_few():
     assert embed.some_of(5, 1000, seed=0).tolist() == [0, 1, 2, 3, 4]
     chart = np.zeros((5, 2))

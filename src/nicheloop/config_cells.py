@@ -196,9 +196,16 @@ class Embed(Section):
     )
     umap_min_dist: float = option(0.4, "UMAP minimal distance", unit="-", why="readable islands", ge=0, le=1)
     umap_epochs: int = option(200, "UMAP epochs", unit="epochs", why="umap-learn's default for large data", ge=10)
+    map_cells: int = option(
+        100_000,
+        "most cells whose map is computed, drawn at random above; the others lie among the nearest of them",
+        unit="cells",
+        why="UMAP runs in one thread, and no number comes from a map",
+        ge=1000,
+    )
     raw_map_cells: int = option(
         20_000,
-        "cells drawn at random whose map before integration is computed; others are placed by their nearest ones",
+        "the same for the map before integration",
         unit="cells",
         why="that map only shows what integration did; as many as the report draws",
         ge=1000,

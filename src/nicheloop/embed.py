@@ -461,7 +461,12 @@ def run_embed(
 
         def draw() -> None:
             how: dict[str, Any] = {"min_dist": options.umap_min_dist, "n_epochs": options.umap_epochs, "seed": seed}
-            charts.append(umap(graph, coordinates, **how))
+            drawn = some_of(len(scores), options.map_cells, seed)
+            whole = (
+                graph if len(drawn) == len(scores) else neighbors.fuzzy_graph(*_nearest(coordinates[drawn], options))
+            )
+            chart = umap(whole, coordinates[drawn], **how)
+            charts.append(placed(chart, coordinates, drawn, options.n_neighbors))
             if not integrated:
                 charts.append(np.full_like(charts[0], np.nan))
                 return

@@ -77,7 +77,9 @@ def _whole(path: Path, marked: bool) -> csr_matrix:
         if marked or inputs.is_gzip(path) != path.name.endswith(".gz"):
             source = stack.enter_context(inputs.open_bytes(path))
             source.seek(3 if marked else 0)
-        return csr_matrix(coo_matrix(mmread(source))).astype(np.float32)  # rows first: duplicates are added without a sort
+        return csr_matrix(coo_matrix(mmread(source))).astype(
+            np.float32
+        )  # rows first: duplicates are added without a sort
 
 
 def _shape(path: Path) -> tuple[int, int] | None:
