@@ -72,7 +72,8 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 def usage(results: Path) -> Iterator[dict[str, Any]]:
     """What each job of a finished run says at the end of its log.
 
-    Yields rule, sample (None: the cohort), seconds, processor seconds and peak MB.  Snakemake's own benchmark files see only the command that waits where jobs fork from one process (`nicheloop.warm`).
+    Yields rule, sample (None: the cohort), seconds, processor seconds and peak MB.  Snakemake's own benchmark files see
+    only the command that waits where jobs fork from one process (`nicheloop.warm`).
     """
     logs = results / "logs"
     for path in sorted(logs.rglob("*.log")):

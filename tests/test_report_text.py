@@ -119,3 +119,20 @@ def test_find_figure() -> None:
     assert report_data.find_figure(summary, "caf", "malignant") == 0.01
     assert report_data.find_figure(summary, "positive", "upper") == 0.03
     assert np.isnan(report_data.find_figure(summary, "flag"))
+
+
+def test_a_map_says_how_many_cells_were_laid_out(tmp_path: Path) -> None:
+    from fake_results import make
+    from nicheloop import report_cells, status
+    from nicheloop.config import Config
+
+    status.run_status(tmp_path, make(tmp_path, cells=80), tmp_path / "cohort" / "status.tsv")
+    config = Config()
+    few = config.model_copy(update={"embed": config.embed.model_copy(update={"raw_map_cells": 100})})
+    said = []
+    for one in (config, few):
+        blocks = report_cells.map_chapter(report_data.Data(tmp_path, one), report_page.Page(tmp_path, files=False))
+        said.append(next(b.caption for b in blocks if b.kind == "figure"))
+    assert "drawn at random" not in said[0]
+    assert said[1].count("The map without integration was computed for 100 cells drawn at random") == 1
+    assert "The map was computed" not in said[1]

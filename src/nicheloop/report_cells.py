@@ -261,6 +261,12 @@ def map_chapter(d: Data, page: Page) -> list[Block]:
     )
     raw = "umap_raw_1" in cells and bool(cells["umap_raw_1"].notna().any())
     uncomputed = " A map without integration was not computed."
+    computed = (("The map", d.config.embed.map_cells), ("The map without integration", d.config.embed.raw_map_cells))
+    placed = "".join(
+        f" {name} was computed for {most:,} cells drawn at random; the others lie among the nearest of them."
+        for name, most in computed[: 1 + raw]
+        if len(cells) > most
+    )
     beside = " Second panel: the same cells without integration." if raw else uncomputed
     below = " Lower row: the same cells without integration." if raw else uncomputed
     if page.files:
@@ -273,7 +279,7 @@ def map_chapter(d: Data, page: Page) -> list[Block]:
     explorer = Block(
         "explorer",
         title="Explore the map.",
-        caption=f"n = {some}.{beside}",
+        caption=f"n = {some}.{beside}{placed}",
         alt=f"Interactive map of {len(drawn):,} cells; the figure below shows the same cells",
         help=help_for("map"),
     )
@@ -281,7 +287,7 @@ def map_chapter(d: Data, page: Page) -> list[Block]:
         "maps",
         figures_cells.maps(drawn, d.samples),
         "Do types meet across samples while malignant cells stay with their patient?",
-        f"n = {some}.{below}",
+        f"n = {some}.{below}{placed}",
         f"UMAP of {len(drawn):,} cells of {count(cells['sample'].nunique(), 'sample')} coloured by sample, by cell "
         "type and by malignancy call, " + ("integrated above, not integrated below." if raw else "integrated."),
         drawn[[c for c in (*MAP_COLUMNS, *[c for c in drawn if str(c).startswith("umap_")]) if c in drawn]],
