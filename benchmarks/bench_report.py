@@ -36,7 +36,7 @@ def make_report(folder: Path) -> Path:
     # one sample cannot be read and about 14 % of the barcodes are dropped: a little more is made than is kept
     samples = make(folder, cells=round(CELLS / (PATIENTS - 1) / 0.855), names=names, truth=False, genes=120)
     status.run_status(folder, samples, folder / "cohort" / "status.tsv")
-    report.run_report(folder, folder / "report.html", options=config.report, config=config)
+    report.run_report(folder, folder / "report.html", config=config)
     return folder / "report.html"
 
 

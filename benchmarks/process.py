@@ -81,7 +81,7 @@ def usage(results: Path) -> Iterator[dict[str, Any]]:
         if found:
             *folder, name = path.relative_to(logs).with_suffix("").parts
             s, cpu, mb = map(float, found[-1])
-            rule, sample = (folder[-1], name) if folder else (name, None)
+            rule, sample = (folder[0], name) if folder else (name, None)
             yield {"rule": rule, "sample": sample, "seconds": s, "cpu_seconds": cpu, "peak_mb": mb}
 
 

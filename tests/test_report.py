@@ -84,7 +84,7 @@ def build(results: Path, config: Config | None = None, **kwargs: Any) -> str:
     samples = make(results, **kwargs)
     status.run_status(results, samples, results / "cohort" / "status.tsv")
     config = config or load_config({"report": {"sample_pages": False}})
-    report.run_report(results, results / "report.html", options=config.report, config=config)
+    report.run_report(results, results / "report.html", config=config)
     return (results / "report.html").read_text(encoding="utf-8")
 
 
@@ -653,7 +653,7 @@ def test_enrichment_marks_what_is_circular(tmp_path: Path) -> None:
 
 def test_same_tables_same_bytes(folder: Path, page: str) -> None:
     config = load_config({"report": {"sample_pages": False}})
-    report.run_report(folder, folder / "report.html", options=config.report, config=config)
+    report.run_report(folder, folder / "report.html", config=config)
     assert (folder / "report.html").read_text(encoding="utf-8") == page
     assert not list(folder.rglob("*.tmp"))
 
@@ -665,7 +665,7 @@ def test_pages_are_the_same_whatever_the_processes(folder: Path, tmp_path: Path)
     for threads in (1, 3):
         results = tmp_path / str(threads)
         shutil.copytree(folder, results, ignore=shutil.ignore_patterns("report*", "figures"))
-        report.run_report(results, results / "report.html", options=Config().report, config=Config(), threads=threads)
+        report.run_report(results, results / "report.html", config=Config(), threads=threads)
         written.append({p.relative_to(results): p.read_bytes() for p in results.rglob("*") if p.is_file()})
     assert sum(p.parent.name == "report" for p in written[0]) == len(report_data.Data(folder, Config()).samples)
     assert written[0] == written[1]
@@ -694,7 +694,7 @@ def test_empty_results(tmp_path: Path) -> None:
         tmp_path / "cohort" / "samples.tsv", "sample\tpatient\tstatus\treason\na\ta\tunreadable\tempty file\n"
     )
     config = Config()
-    report.run_report(tmp_path, tmp_path / "report.html", options=config.report, config=config)
+    report.run_report(tmp_path, tmp_path / "report.html", config=config)
     reader = read((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert reader.headings == [h for h in HEADINGS if h != "Demo truth"]
     assert "a: empty file." in " ".join(reader.text)

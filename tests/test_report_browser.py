@@ -27,7 +27,7 @@ def build(folder: Path, **kwargs: object) -> Path:
     config = load_config({"report": {"sample_pages": False}})
     samples = make(folder, cells=80, truth=False, genes=60, **kwargs)  # type: ignore[arg-type]
     status.run_status(folder, samples, folder / "cohort" / "status.tsv")
-    report.run_report(folder, folder / "report.html", options=config.report, config=config)
+    report.run_report(folder, folder / "report.html", config=config)
     return folder / "report.html"
 
 
@@ -201,7 +201,7 @@ def test_single_sample_pages_are_static(tmp_path: Path, opened: Any) -> None:
     config = Config()
     samples = make(tmp_path, cells=60, truth=False)
     status.run_status(tmp_path, samples, tmp_path / "cohort" / "status.tsv")
-    report.run_report(tmp_path, tmp_path / "report.html", options=config.report, config=config)
+    report.run_report(tmp_path, tmp_path / "report.html", config=config)
     visit = browser.Visit(opened, tmp_path / "report.html")
     visit.tab.click("ul.links a:has-text('T1')")
     assert visit.tab.inner_text("h1").endswith(": T1")

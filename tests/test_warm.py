@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,10 +30,19 @@ class Warm:
             "PYTHONPATH": str(Path(warm.__file__).parents[1]),
         }
         self.alone = alone | {warm.ADDRESS: "off"}
+        self.pipe: int | None = None
         address, self.held = warm.start(alone)
         self.environment = alone | {warm.ADDRESS: address}
         self.socket = Path(address.partition("|")[0])
         self.process = next(p for p in psutil.Process().children() if address_of(p) == "nicheloop.warm")
+
+    def close(self) -> None:
+        """End as a workflow does."""
+        os.close(self.held)
+        if self.pipe is not None:
+            os.close(self.pipe)
+        self.process.wait(SLOW)
+        assert not self.socket.parent.exists()
 
     def jobs(self) -> list[psutil.Process]:
         return self.process.children()
@@ -46,9 +57,7 @@ def address_of(process: psutil.Process) -> str:
 def kept(tmp_path: Path) -> Iterator[Warm]:
     kept = Warm(tmp_path)
     yield kept
-    os.close(kept.held)
-    kept.process.wait(SLOW)
-    assert not kept.socket.parent.exists()
+    kept.close()
 
 
 def run(arguments: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -64,7 +73,7 @@ def waiting(kept: Warm, tmp_path: Path) -> tuple[subprocess.Popen[bytes], psutil
     command = subprocess.Popen(
         [*COMMAND, "simulate", "--out", "x", "--config", str(pipe)], env=kept.environment, cwd=tmp_path
     )
-    os.close(os.open(pipe, os.O_WRONLY))  # returns when the job has opened it
+    kept.pipe = os.open(pipe, os.O_WRONLY)  # returns when the job has opened it
     (job,) = kept.jobs()
     return command, job
 
@@ -129,29 +138,52 @@ def test_the_end_of_the_run_is_the_end_of_the_process_but_not_of_its_jobs(tmp_pa
     kept = Warm(tmp_path)
     command, job = waiting(kept, tmp_path)
     os.close(kept.held)
-    while kept.socket.exists():
-        assert kept.process.is_running()
-    assert job.is_running()
+    assert run(["--version"], kept.environment, tmp_path).stdout.startswith("nicheloop ")  # alone
+    assert job.is_running() and kept.process.is_running()
     command.kill()
     command.wait(SLOW)
     kept.process.wait(SLOW)
+    assert not kept.socket.parent.exists()
+    os.close(kept.pipe)
 
 
-def test_a_killed_process_takes_its_jobs_commands_along(tmp_path: Path):
+def test_a_terminated_process_removes_its_socket_and_its_commands_end(tmp_path: Path):
     kept = Warm(tmp_path)
     command, job = waiting(kept, tmp_path)
-    kept.process.kill()
+    kept.process.terminate()
+    kept.process.wait(SLOW)
+    assert not kept.socket.parent.exists()
     job.kill()
     assert command.wait(SLOW) == -signal.SIGKILL
     assert run(["--version"], kept.environment, tmp_path).stdout.startswith("nicheloop ")  # alone
-    os.close(kept.held)
-    warm._remove(str(kept.socket))
+    for end in (kept.held, kept.pipe):
+        os.close(end)
 
 
 @pytest.mark.parametrize("address", ["", "off", "/nowhere/jobs|{}", "no separator", "/nowhere/jobs|another Python"])
 def test_without_that_process_a_job_is_done_here(monkeypatch: pytest.MonkeyPatch, address: str):
     monkeypatch.setenv(warm.ADDRESS, address.format(warm.identity()))
     assert warm.ask(["--version"]) is None
+
+
+def test_a_job_that_is_not_taken_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As where there is no memory for a copy: the connection is closed."""
+    path = str(tmp_path / "jobs")
+    monkeypatch.setenv(warm.ADDRESS, f"{path}|{warm.identity()}")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        closing = threading.Thread(target=lambda: listener.accept()[0].close())
+        closing.start()
+        assert warm.ask(["--version"]) is None
+        closing.join()
+
+
+def test_a_folder_of_another_user_is_not_asked(kept: Warm, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(warm.ADDRESS, kept.environment[warm.ADDRESS])
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert warm.ask(["--version"]) is None
+    assert kept.jobs() == []
 
 
 def test_another_python_is_not_asked(kept: Warm, monkeypatch: pytest.MonkeyPatch):

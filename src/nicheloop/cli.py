@@ -259,7 +259,7 @@ def _report(args: argparse.Namespace) -> None:
 
     config = _resolve_config(args.config)
     threads = args.threads or config.report.threads
-    report.run_report(Path(args.results), Path(args.out), options=config.report, config=config, threads=threads)
+    report.run_report(Path(args.results), Path(args.out), config=config, threads=threads)
 
 
 def _agreement(args: argparse.Namespace) -> None:
@@ -480,13 +480,13 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _used(seconds: float) -> str:
-    """What this process and its children have used; memory as if their peaks fell together."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+def _used(seconds: float, processes: int) -> str:
+    """What this process and its children have used; memory as if `processes` as large as the largest child peaked at once."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kB here
     return (
-        f"{seconds:.2f} s: {sum(u.ru_utime + u.ru_stime for u in used):.2f} s of processor time, "
-        f"at most {sum(u.ru_maxrss for u in used) / unit:.0f} MB"
+        f"{seconds:.2f} s: {sum(u.ru_utime + u.ru_stime for u in (own, children)):.2f} s of processor time, "
+        f"at most {(own.ru_maxrss + processes * children.ru_maxrss) / unit:.0f} MB"
     )
 
 
@@ -528,5 +528,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if args.command not in ("run", "config", "outputs", "verify", "datasets", "download"):
-        log.info("%s finished in %s", args.command, _used(time.perf_counter() - start))
+        log.info(
+            "%s finished in %s", args.command, _used(time.perf_counter() - start, getattr(args, "threads", None) or 1)
+        )
     return int(code or 0)

@@ -40,8 +40,8 @@ def mixture_side(values: Floats, upper: Bools, n_rounds: int = 50) -> Bools:
     share, n = upper.astype(np.float64), len(values)
     for _ in range(n_rounds):
         weight = np.clip(share.sum() / n, 1e-9, 1 - 1e-9)
-        high, low = share @ values / (n * weight), (1 - share) @ values / (n * (1 - weight))
-        spread = (share @ (values - high) ** 2 + (1 - share) @ (values - low) ** 2) / n
+        high, low = (share * values).sum() / (n * weight), ((1 - share) * values).sum() / (n * (1 - weight))
+        spread = (share * (values - high) ** 2 + (1 - share) * (values - low) ** 2).sum() / n
         if spread <= 0:
             break
         log_odds = np.log(weight / (1 - weight)) + (high - low) / spread * (values - (high + low) / 2)

@@ -378,6 +378,8 @@ _ONE = threading.Lock()
 
 def dense_product(left: csr_matrix, right: csr_matrix) -> NDArray[np.float64]:
     """(rows, columns) dense product of two CSR matrices, as `(left @ right).toarray()` in one pass instead of three."""
+    if left.shape[1] != right.shape[0] or left.format != "csr" or right.format != "csr":
+        raise ValueError(f"{left.format} {left.shape} times {right.format} {right.shape}")  # the loop would not notice
     out = np.zeros((left.shape[0], right.shape[1]))
     weights = right.data.astype(np.float64, copy=False)
     compiled(add_products)(left.indptr, left.indices, left.data, right.indptr, right.indices, weights, out)

@@ -33,7 +33,6 @@ from nicheloop.report_truth import truth_chapter
 
 if TYPE_CHECKING:
     from nicheloop.config import Config
-    from nicheloop.config import Report as Options
 
 CHAPTERS: tuple[tuple[str, Callable[[Data, Page], list[Block]]], ...] = (
     ("Quality", quality_chapter),
@@ -160,7 +159,7 @@ def _read_in(results: Path, config: Config) -> None:
     _tables.append(Data(results, config))
 
 
-def run_report(results: str | Path, out: str | Path, *, options: Options, config: Config, threads: int = 1) -> None:
+def run_report(results: str | Path, out: str | Path, *, config: Config, threads: int = 1) -> None:
     """Write the report; its figures and full tables go into the results folder.
 
     Reads everything below the results folder; a table that is missing or empty leads to a sentence that says so.  The
@@ -168,7 +167,7 @@ def run_report(results: str | Path, out: str | Path, *, options: Options, config
     """
     results, out = Path(results), Path(out)
     data = Data(results, config)
-    pages = data.samples if options.sample_pages else []
+    pages = data.samples if config.report.sample_pages else []
     if threads < 2 or len(pages) < 2:
         write_main_page(data, out)
         write_sample_pages(data, pages)

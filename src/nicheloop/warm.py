@@ -16,8 +16,11 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 ADDRESS = "NICHELOOP_WARM"  # "off": every job starts alone
+POSSIBLE = sys.platform == "linux"  # where a socket's end can signal a job, and a process with libraries can fork
+PATIENCE = 5.0  # seconds in which an interrupted job may clean up
 LENGTH, STATUS = 8, 4  # bytes of the size of a request and of an answer
 TAKEN = b"+"
 LATER = (  # what stages load inside functions
@@ -34,10 +37,11 @@ def identity() -> str:
 def ask(arguments: Sequence[str]) -> int | None:
     """Have a job done; its exit code, or None where it has to be done here.
 
-    Ends this process by the signal that ended the job, if one did.
+    Ends this process by the signal that ended the job, if one did.  At an interrupt the job, which gets it as well, is
+    waited for a moment.
     """
     address, _, wanted = os.environ.get(ADDRESS, "").partition("|")
-    if wanted != identity():
+    if wanted != identity() or not _own(os.path.dirname(address)):
         return None
     import json
 
@@ -55,12 +59,25 @@ def ask(arguments: Sequence[str]) -> int | None:
             answer = connection.recv(STATUS)
         except OSError:
             answer = b""
+        except KeyboardInterrupt:
+            connection.settimeout(PATIENCE)
+            with contextlib.suppress(OSError, KeyboardInterrupt):
+                connection.recv(STATUS)
+            return 130
     status = int.from_bytes(answer, "big") if len(answer) == STATUS else int(signal.SIGKILL)
     if os.WIFSIGNALED(status):
         with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))
     return os.WEXITSTATUS(status)
+
+
+def _own(folder: str) -> bool:
+    """Whether a folder is this user's: a name that is remembered may have been taken by another one."""
+    try:
+        return os.stat(folder).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def start(environment: Mapping[str, str]) -> tuple[str, int]:
@@ -89,12 +106,18 @@ def start(environment: Mapping[str, str]) -> tuple[str, int]:
             raise
         listener.listen()
         alive, held = os.pipe()
-        subprocess.Popen(
-            [sys.executable, "-m", "nicheloop.warm", str(listener.fileno()), str(alive)],
-            env=environment, pass_fds=(listener.fileno(), alive), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(alive)
+        try:
+            subprocess.Popen(
+                [sys.executable, "-m", "nicheloop.warm", str(listener.fileno()), str(alive)],
+                env=environment, pass_fds=(listener.fileno(), alive), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except OSError:
+            os.close(held)
+            _remove(path)
+            raise
+        finally:
+            os.close(alive)
     return f"{path}|{identity()}", held
 
 
@@ -151,8 +174,8 @@ def _job(connection: socket.socket) -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
-def _fork(connection: socket.socket, others: Sequence[socket.socket]) -> int:
-    """Start a job in a copy of this process; its process number."""
+def _fork(connection: socket.socket, others: Sequence[socket.socket], interrupt: Any) -> int:
+    """Start a job in a copy of this process, with this handler of interrupts; its process number."""
     pid = os.fork()
     if pid:
         return pid
@@ -160,7 +183,8 @@ def _fork(connection: socket.socket, others: Sequence[socket.socket]) -> int:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, interrupt)
         for other in others:
             other.close()
         code = _job(connection)
@@ -177,7 +201,8 @@ def serve(listener: socket.socket, alive: int) -> None:
     """Fork a job for every connection, until the pipe `alive` has no writer and no job is left."""
     import selectors
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the jobs as well, and they end the run
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it goes to the jobs as well, and they end the run
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without removing the socket
     signal.signal(signal.SIGCHLD, lambda *_: None)
     ended, wake = socket.socketpair()
     for each in (ended, wake, listener):
@@ -185,7 +210,9 @@ def serve(listener: socket.socket, alive: int) -> None:
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     jobs: dict[int, socket.socket] = {}
     open_, loaded = True, False
-    with selectors.DefaultSelector() as selector:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove, listener.getsockname())
+        selector = stack.enter_context(selectors.DefaultSelector())
         for source in (listener, ended, alive):
             selector.register(source, selectors.EVENT_READ)
         while open_ or jobs:
@@ -197,18 +224,21 @@ def serve(listener: socket.socket, alive: int) -> None:
                         connection.sendall(status.to_bytes(STATUS, "big"))
             if alive in sources and open_:
                 open_ = False
-                _remove(listener.getsockname())
                 selector.unregister(alive)
                 selector.unregister(listener)
+                listener.close()  # who is in the queue does its job alone
             elif listener in sources:
-                with contextlib.suppress(OSError):  # it went away, or there is no memory for a job: it starts alone
+                with contextlib.suppress(OSError):  # it went away
                     connection, _ = listener.accept()
                     if not loaded:  # not before there is a job: a run with nothing to do costs nothing
                         loaded = True
                         with contextlib.suppress(Exception):  # then the job's own log says what is wrong
                             preload()
                     connection.setblocking(True)
-                    jobs[_fork(connection, [listener, ended, wake, *jobs.values()])] = connection
+                    try:
+                        jobs[_fork(connection, [listener, ended, wake, *jobs.values()], interrupt)] = connection
+                    except OSError:  # no memory for a copy, or too many processes
+                        connection.close()
 
 
 def _remove(path: str) -> None:

@@ -36,7 +36,7 @@ _STRICT = "export NICHELOOP_STRICT=1; " if SETTINGS.strict else ""
 _JOBS = job_environment(SETTINGS.results)
 _EXPORTS = " ".join(f"{name}={shlex.quote(value)}" for name, value in _JOBS.items())
 # A job sent elsewhere has memory and time of its own there, and starts alone.
-_HERE = workflow.is_main_process and workflow.local_exec and not _METHODS
+_HERE = workflow.is_main_process and not _METHODS
 _ALONE = "" if _HERE else f"unset {warm.ADDRESS}; "
 # A job on a cluster reads this file again, with a command line of its own: the first one is handed on.
 os.environ.setdefault("NICHELOOP_COMMAND", shlex.join(sys.argv))
@@ -124,7 +124,7 @@ def data_path(wildcards):
 
 
 onstart:
-    if _HERE and warm.ADDRESS not in os.environ:
+    if _HERE and workflow.local_exec and warm.POSSIBLE and warm.ADDRESS not in os.environ:
         source = {"PYTHONPATH": str(SOURCE)} if SOURCE.is_dir() else {}
         try:
             os.environ[warm.ADDRESS], _ = warm.start({**os.environ, **_JOBS, **source})

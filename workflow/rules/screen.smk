@@ -21,7 +21,8 @@ rule screen:
     conda:
         "../../environment.yml"
     # Samples side by side use cores better than threads inside one.
-    threads: max(1, min(SETTINGS.screen.threads, (workflow.cores or 1) // len(SAMPLES)))
+    # A cluster has no number of cores.
+    threads: max(1, min(SETTINGS.screen.threads, (workflow.resource_settings.cores or 2**20) // len(SAMPLES)))
     resources:
         mem_mb=memory(),
         runtime=minutes(30),
