@@ -71,8 +71,9 @@ def waiting(kept: Warm, tmp_path: Path) -> tuple[subprocess.Popen[bytes], psutil
     pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)
     command = subprocess.Popen(
-        [*COMMAND, "simulate", "--out", "x", "--config", str(pipe)], env=kept.environment, cwd=tmp_path
-    )
+        [*COMMAND, "simulate", "--out", "x", "--config", str(pipe)], env=kept.environment, cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
+    )  # fmt: skip
     kept.pipe = os.open(pipe, os.O_WRONLY)  # returns when the job has opened it
     (job,) = kept.jobs()
     return command, job
