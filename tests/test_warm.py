@@ -49,7 +49,10 @@ class Warm:
 
 
 def address_of(process: psutil.Process) -> str:
-    words = process.cmdline()
+    try:
+        words = process.cmdline()
+    except psutil.Error:  # one that has just ended
+        return ""
     return words[2] if len(words) > 2 else ""
 
 
