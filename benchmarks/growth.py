@@ -66,7 +66,7 @@ def main() -> None:
         state = process.machine(args.cores)
         command = [sys.executable, "-m", "nicheloop", "run", sheet, "--out", out, "--cores", args.cores]
         command += ["--snakemake", "--omit-from", *(out / t for t in args.without)] if args.without else []
-        found = process.run_tree(command, args.work / f"growth_{n}.log", cores=args.cores)
+        found = process.with_jobs(process.run_tree(command, args.work / f"growth_{n}.log", cores=args.cores), out)
         disk = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
         rows[n] = {
             "cells": n, "samples": samples, **found, "disk_mb": round(disk / 1e6), "without": args.without,

@@ -75,7 +75,7 @@ def ours(sheet: Path, out: Path, cores: int, resource: str) -> dict[str, Any]:
         f"screen:\n  resource: {resource}\n  method: cellphonedb\n  min_cells: 5\n  n_permutations: {N_PERMUTATIONS}\n"
     )
     command = [sys.executable, "-m", "nicheloop", "run", sheet, "--out", out, "--cores", cores, "--config", config]
-    found = process.run_tree(command, out / "bench.log", cores=cores)
+    found = process.with_jobs(process.run_tree(command, out / "bench.log", cores=cores), out)
     types = io.read_table(out / "cohort" / "cell_types.parquet", columns=["cell_id", "cell_type"])
     calls = pd.concat([
         io.read_table(p, columns=["cell_id", "malignancy"]) for p in sorted(out.glob("samples/*/malignancy.parquet"))
