@@ -77,9 +77,8 @@ def _whole(path: Path, marked: bool) -> csr_matrix:
         if marked or inputs.is_gzip(path) != path.name.endswith(".gz"):
             source = stack.enter_context(inputs.open_bytes(path))
             source.seek(3 if marked else 0)
-        return csr_matrix(coo_matrix(mmread(source))).astype(
-            np.float32
-        )  # rows first: duplicates are added without a sort
+        # rows first: duplicates are then added without a sort of all entries
+        return csr_matrix(coo_matrix(mmread(source))).astype(np.float32)
 
 
 def _shape(path: Path) -> tuple[int, int] | None:
