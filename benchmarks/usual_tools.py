@@ -31,7 +31,7 @@ def nicheloop(path: Path, out: Path, threads: int, lap: Callable[[str], None]) -
     lap("variable genes")
     embed.run_embed(
         [path], [out / "qc.parquet"], out / "hvg.parquet", out / "embedding.parquet", out / "clusters.parquet",
-        options=options, seed=0, threads=threads,
+        out / "neighbors.parquet", options=options, kept=N_NEIGHBORS, seed=0, threads=threads,
     )  # fmt: skip
     lap("components to map")
     if len(sys.argv) > 5:  # after the clock

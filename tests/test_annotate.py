@@ -18,8 +18,10 @@ from nicheloop import (
     genes,
     io,
     marker_evidence,
+    neighbors,
     neighbourhood,
     simulate,
+    tables,
     vocabulary,
 )
 
@@ -235,20 +237,28 @@ def test_a_rare_type_among_strangers_is_not_voted_away():
     assert (p[200:].argmax(axis=1) == 1).all() and (p[:200].argmax(axis=1) == 0).all()
 
 
-def test_surroundings_against_sorting_all_distances():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(40, 3))
-    x[7] = np.nan
-    near = neighbourhood.surroundings(x, 5, exact=True)
-    distance = ((x[:, None] - x[None]) ** 2).sum(axis=2)
-    np.fill_diagonal(distance, np.inf)
-    distance[7], distance[:, 7] = np.inf, np.inf
-    others = [i for i in range(40) if i != 7]
-    assert (near[others] == np.argsort(distance[others], axis=1)[:, :5]).all()
-    assert (near[7] == -1).all()
-    few = neighbourhood.surroundings(x[:3], 5, exact=True)
-    assert (np.sort(few, axis=1)[:, :3] == -1).all() and set(few[0]) == {-1, 1, 2}
-    assert neighbourhood.surroundings(np.zeros((4, 0)), 2, exact=True).tolist() == [[-1, -1]] * 4
+def nearest_others(coordinates: np.ndarray, k: int = 15) -> np.ndarray:
+    """Positions of the nearest other cells, as the embedding finds them."""
+    return neighbors.nearest(coordinates, k + 1)[0][:, 1:]
+
+
+def neighbors_table(ids, found: np.ndarray) -> pd.DataFrame:
+    """Rows of the contract ``neighbors``; -1: none."""
+    columns = {f"neighbor_{j + 1}": pd.array(np.where(c < 0, None, c), dtype="Int64") for j, c in enumerate(found.T)}
+    return pd.DataFrame({"cell_id": ids, "sample": [i.split(":")[0] for i in ids], **columns})
+
+
+def test_surroundings_are_those_of_the_table_whatever_its_order_and_the_cells_asked_for():
+    ids = [f"s:{c}" for c in "abcde"]
+    table = neighbors_table(ids, np.array([[1, 2], [0, 3], [3, -1], [2, 4], [3, 0]]))
+    by_name = {"s:a": "bc", "s:b": "ad", "s:c": "d", "s:d": "ce", "s:e": "da"}
+    asked = ["s:d", "s:x", "s:a", "s:c", "s:b"]  # e is not asked for, x was not placed
+    near = neighbourhood.surroundings(table, asked, 3)
+    named = [["" if j < 0 else asked[j] for j in row] for row in near]
+    assert named == [[f"s:{c}" if f"s:{c}" in asked else "" for c in by_name.get(i, "")] + [""] * (3 - len(by_name.get(i, "")))
+                     for i in asked]  # fmt: skip
+    assert neighbourhood.surroundings(table, asked, 1).tolist() == near[:, :1].tolist()
+    assert (neighbourhood.surroundings(tables.empty("neighbors"), asked, 2) == -1).all()
 
 
 def shallow(seed: int, n: int, umi: float) -> tuple[sparse.csr_matrix, list[str], np.ndarray]:
@@ -290,7 +300,7 @@ def test_a_shallow_tumour_beats_majority_vote_in_clusters_of_any_resolution(n, u
     x, names, truth = shallow(6, n, umi)
     z = components(x)
     table = annotate.cell_evidence(x, names, OPTIONS)
-    called = annotate.annotate(table, neighbourhood.surroundings(z, 15, exact=True), OPTIONS)["cell_type"]
+    called = annotate.annotate(table, nearest_others(z), OPTIONS)["cell_type"]
 
     def score(types) -> float:
         return f1_score(
@@ -301,9 +311,9 @@ def test_a_shallow_tumour_beats_majority_vote_in_clusters_of_any_resolution(n, u
     assert ours >= floor
     types = [c.removeprefix("llr_major_") for c in table if c.startswith("llr_major_")]
     best = np.array(types)[np.nan_to_num(table[[f"llr_major_{t}" for t in types]].to_numpy(), nan=-99).argmax(axis=1)]
-    near = neighbourhood.surroundings(z, 15, exact=True)
+    found = nearest_others(z)
     graph = sparse.csr_matrix(
-        (np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, 15)), shape=(len(z), len(z))
+        (np.ones(found.size), found.ravel(), np.arange(0, found.size + 1, 15)), shape=(len(z), len(z))
     )
     graph = graph.maximum(graph.T)
     for resolution in (0.5, 1.0, 2.0, 4.0):
@@ -314,10 +324,10 @@ def test_a_shallow_tumour_beats_majority_vote_in_clusters_of_any_resolution(n, u
 
 def test_confidence_is_near_the_share_that_is_right():
     x, names, truth = shallow(8, 700, 150.0)
-    near = neighbourhood.surroundings(components(x), 15, exact=True)
+    found = nearest_others(components(x))
     table, p = annotate.call_major(*(
         annotate.cell_evidence(x, names, OPTIONS)[[f"{what}_major_{t}" for t in MAJOR]].to_numpy() for what in ("llr", "n")
-    ), near, list(MAJOR), OPTIONS)  # fmt: skip
+    ), found, list(MAJOR), OPTIONS)  # fmt: skip
     right = lineage(np.array(list(MAJOR))[p.argmax(axis=1)]) == lineage(truth)
     unsure, sure = table["confidence"] < 0.9, table["confidence"] > 0.99
     assert unsure.sum() > 50 and sure.sum() > 50
@@ -389,14 +399,9 @@ def run(evidence_paths, clusters: Path, out: Path, ids, options: config_cells.An
     """Run the stage on cells whose integrated components lie near the cells of the same cluster."""
     codes = io.read_table(clusters).set_index("cell_id")["cluster"].reindex(ids).astype(float).to_numpy()
     place = codes[:, None] * 50 + np.random.default_rng(0).normal(size=(len(ids), 4))
-    table = pd.DataFrame({"cell_id": ids, "sample": [i.split(":")[0] for i in ids]})
-    for i in range(4 if len(ids) else 0):
-        table[f"pc_{i + 1}"] = table[f"harmony_{i + 1}"] = place[:, i]
-    table = table.assign(umap_1=0.0, umap_2=0.0) if len(ids) else table
-    io.write_table(table, out.parent / "embedding.parquet", "embedding")
-    annotate.run_annotate(
-        evidence_paths, out.parent / "embedding.parquet", clusters, out, options=options, exact_below=1000
-    )
+    table = neighbors_table(ids, nearest_others(place)) if len(ids) else tables.empty("neighbors")
+    io.write_table(table, out.parent / "neighbors.parquet", "neighbors")
+    annotate.run_annotate(evidence_paths, out.parent / "neighbors.parquet", clusters, out, options=options)
     return io.read_table(out)
 
 
@@ -433,9 +438,7 @@ def test_types_do_not_depend_on_the_clusters(tmp_path):
     coarse = clusters_table(tmp_path / "coarse.parquet", ids, ["1"] * 60)
     fine = clusters_table(tmp_path / "fine.parquet", ids, [str(i) for i in range(60)])
     embedding = run([one], coarse, tmp_path / "a.parquet", ids).drop(columns="cluster")
-    annotate.run_annotate(
-        [one], tmp_path / "embedding.parquet", fine, tmp_path / "b.parquet", options=OPTIONS, exact_below=1000
-    )
+    annotate.run_annotate([one], tmp_path / "neighbors.parquet", fine, tmp_path / "b.parquet", options=OPTIONS)
     pd.testing.assert_frame_equal(embedding, io.read_table(tmp_path / "b.parquet").drop(columns="cluster"))
 
 
@@ -521,7 +524,7 @@ def test_normal_breast_with_labels(real_data, number):
     table = annotate.cell_evidence(counts, known, OPTIONS)
     own = annotate.annotate(table, alone(len(table)), OPTIONS)["cell_type"].to_numpy()
     assert (own == truth).mean() >= 0.75
-    near = neighbourhood.surroundings(components(counts), 15, exact=True)
+    near = nearest_others(components(counts))
     called = annotate.annotate(table, near, OPTIONS)["cell_type"].to_numpy()
     assert (called == truth).mean() >= max(0.9, (own == truth).mean())
     assert (called == "unresolved").mean() <= 0.04

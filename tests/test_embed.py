@@ -60,8 +60,8 @@ def prepare(folder, samples, genes=None):
 
 
 def run(folder, counts, filtered, hvg, *, options=OPTIONS, seed=0):
-    out = folder / "embedding.parquet", folder / "clusters.parquet"
-    embed.run_embed(counts, filtered, hvg, *out, options=options, seed=seed)
+    out = [folder / f"{name}.parquet" for name in ("embedding", "clusters", "neighbors")]
+    embed.run_embed(counts, filtered, hvg, *out, options=options, kept=5, seed=seed)
     return io.read_table(out[0]), io.read_table(out[1]), io.read_status(out[0])
 
 
@@ -323,6 +323,18 @@ def test_run_does_not_depend_on_the_order_of_samples(tmp_path):
     assert clusters2.set_index("cell_id").loc[clusters["cell_id"]].reset_index().equals(clusters)
 
 
+def test_the_neighbours_written_down_are_the_nearest_cells_of_the_same_table(tmp_path):
+    counts, filtered, hvg = prepare(tmp_path, cohort([30, 25]))
+    options = OPTIONS.model_copy(update={"min_cells_sample": 2, "n_neighbors": 4})  # fewer than are kept
+    table, _, _ = run(tmp_path, counts[::-1], filtered[::-1], hvg, options=options)
+    written = io.read_table(tmp_path / "neighbors.parquet")
+    assert written["cell_id"].tolist() == table["cell_id"].tolist() and len(written.columns) == 2 + 5
+    x = table.filter(regex=r"harmony_\d+").to_numpy()
+    distance = np.linalg.norm(x[:, None] - x[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    np.testing.assert_array_equal(written.filter(like="neighbor_"), np.argsort(distance, axis=1)[:, :5])
+
+
 def test_cells_that_are_not_drawn_lie_among_their_neighbours():
     rng = np.random.default_rng(0)
     island = np.repeat([0, 1, 2], 400)
@@ -364,10 +376,10 @@ def test_same_bytes_with_one_and_many_threads(tmp_path):
     options = OPTIONS.model_copy(update={"parallel_edges": 0})  # repeats of leiden in processes of their own
     written, before = [], faiss.omp_get_max_threads()
     for threads in (1, 4):
-        out = [tmp_path / f"{threads}.{name}.parquet" for name in ("embedding", "clusters")]
+        out = [tmp_path / f"{threads}.{name}.parquet" for name in ("embedding", "clusters", "neighbors")]
         with threadpool_limits(threads):
             faiss.omp_set_num_threads(threads)
-            embed.run_embed(counts, filtered, hvg, *out, options=options, seed=3, threads=threads)
+            embed.run_embed(counts, filtered, hvg, *out, options=options, kept=5, seed=3, threads=threads)
             assert faiss.omp_get_max_threads() == threads  # left as it was found
         written.append([p.read_bytes() for p in out])
     faiss.omp_set_num_threads(before)
@@ -382,6 +394,8 @@ def test_few_cells(tmp_path, sizes):
         assert status.status == "no_variable_genes" and len(table) == len(clusters) == 0
         return
     assert status.ok and len(table) == len(clusters) == sum(sizes)
+    near = io.read_table(tmp_path / "neighbors.parquet").filter(like="neighbor_")
+    assert near.shape == (sum(sizes), min(5, sum(sizes) - 1)) and near.notna().all(axis=None)
     assert not status.summary["integrated"] and table["umap_raw_1"].isna().all()
     assert np.isfinite(table[["umap_1", "umap_2", "pc_1", "pc_2"]].to_numpy()).all()
     assert status.summary["n_pcs"] == min(10, sum(sizes) - 1)

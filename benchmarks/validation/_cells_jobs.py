@@ -92,7 +92,7 @@ def genes_renamed(cohort: Cohort, folder: Path) -> dict[str, pd.DataFrame]:
     """
     from nicheloop import io
 
-    renamed = cohort.derive(folder / "types", ("qc", "clusters", "embedding", "hvg", "moments"))
+    renamed = cohort.derive(folder / "types", ("qc", "clusters", "neighbors", "hvg", "moments"))
     placed = cohort.derive(folder / "calls", ("qc", "cell_types"))
     for sample in cohort.samples:
         source = cohort.path("counts", sample)

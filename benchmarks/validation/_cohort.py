@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 SAMPLE_FILES = {"counts": "counts.h5ad", "record": "ingest.json", "records": "ingest.json"}
 COHORT_FILES = {
     "hvg": "hvg.parquet", "embedding": "embedding.parquet", "clusters": "clusters.parquet",
+    "neighbors": "neighbors.parquet",
     "cell_types": "cell_types.parquet", "reference": "cnv_reference.parquet",
 }  # fmt: skip
 # What the outputs of a stage are called when another stage reads them; else out_<name> is <name>.
-OUTPUTS = {"embed": {"out_embedding": "embedding", "out_clusters": "clusters"}, "annotate": {"out": "cell_types"},
+OUTPUTS = {"embed": {"out_embedding": "embedding", "out_clusters": "clusters", "out_neighbors": "neighbors"},
+           "annotate": {"out": "cell_types"},
            "cnv-reference": {"out": "reference"}, "ambient": {"out_profiles": "profiles"},
            "malignancy": {"out_cnv": "cnv"}}  # fmt: skip
 COHORT_STAGES = ("hvg", "embed", "annotate", "cnv-reference")

@@ -231,34 +231,21 @@ def annotate(
     return table
 
 
-def integrated(embedding: str | Path) -> pd.DataFrame:
-    """(cells, components) integrated components, indexed by ``cell_id``; no column where there is no embedding."""
-    import pyarrow.parquet as pq
-
-    columns = [c for c in pq.read_schema(embedding).names if c.startswith("harmony_")]
-    return io.read_table(embedding, columns=["cell_id", *columns]).set_index("cell_id")
-
-
 def run_annotate(
     evidence: Sequence[str | Path],
-    embedding: str | Path,
+    neighbors: str | Path,
     clusters: str | Path,
     out: str | Path,
     *,
     options: config_cells.Annotate,
-    exact_below: int,
-    threads: int | None = None,
 ) -> None:
     """Write the type of every kept cell of the cohort (contract ``cell_types``).
 
-    From `exact_below` cells on neighbours are found approximately, as for the map.  Clusters are only passed on: types
-    do not depend on their resolution, nor on `threads`.
+    Clusters are only passed on: types do not depend on their resolution.
     """
     import pandas as pd
 
-    from nicheloop import neighbors
-
-    with io.stage_output(out, "cell_types", stage="annotate") as result, neighbors.one_thread():
+    with io.stage_output(out, "cell_types", stage="annotate") as result:
         tables = [io.read_table(path) for path in evidence]
         tables = [t for t in tables if len(t)]
         if not tables:
@@ -267,9 +254,7 @@ def run_annotate(
         order = cells["cell_id"].argsort(kind="stable").to_numpy()  # results do not depend on the order of cells
         cells = cells.iloc[order].reset_index(drop=True)
         ids = cells["cell_id"].to_numpy(dtype=object)
-        placed = integrated(embedding).reindex(ids).to_numpy(dtype=np.float64)
-        exact = len(cells) < exact_below
-        near = neighbourhood.surroundings(placed, options.n_neighbors, exact=exact, threads=threads or 1)
+        near = neighbourhood.surroundings(io.read_table(neighbors), ids, options.n_neighbors)
         # A column that is NA throughout was dropped above.
         missing = np.full(len(cells), None, dtype=object)
         given = cells["annotation_input"].to_numpy(dtype=object) if "annotation_input" in cells else missing

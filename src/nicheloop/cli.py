@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import gc
 import importlib
 import json
 import logging
 import os
-import resource
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import nicheloop
 from nicheloop.errors import UserError, error_number
+from nicheloop.usage import Used
 
 log = logging.getLogger("nicheloop")
 
@@ -58,12 +58,13 @@ STAGES = (
     Stage("moments", "moments.run_moments", "mean and variance of every gene", {**COUNTS, "qc": "qc.parquet of the sample"}),
     Stage("hvg", "embed.run_hvg", "variable genes over samples", {}, _lists("moments"), {"options": "embed"}),
     Stage("embed", "embed.run_embed", "components, integration, neighbours, clusters and map", {"hvg": "cohort/hvg.parquet"},
-          _lists("counts", "qc"), {"options": "embed"}, True, ("out_embedding", "out_clusters"), threads=True),
+          _lists("counts", "qc"), {"options": "embed", "kept": "annotate.n_neighbors"}, True,
+          ("out_embedding", "out_clusters", "out_neighbors"), threads=True),
     Stage("evidence", "annotate.run_evidence", "marker evidence of every cell", {**COUNTS, "qc": "qc.parquet of the sample"},
           sections={"options": "annotate", "scoring": "scoring"}),
     Stage("annotate", "annotate.run_annotate", "cell types from the evidence of cells and their neighbours",
-          {"embedding": "cohort/embedding.parquet", "clusters": "cohort/clusters.parquet"}, _lists("evidence"),
-          {"options": "annotate", "exact_below": "embed.exact_neighbors_below"}, threads=True),
+          {"neighbors": "cohort/neighbors.parquet", "clusters": "cohort/clusters.parquet"}, _lists("evidence"),
+          {"options": "annotate"}),
     Stage("ambient", "ambient.run_ambient", "ambient RNA of a sample and its profiles by type", {**COUNTS, **TYPES},
           sections={"options": "ambient"}, outputs=("out", "out_profiles"), optional={"raw": "unfiltered matrix of the sample"}),
     Stage("cnv-reference", "malignancy.run_cnv_reference", "pooled reference expression", {}, {**_lists("profiles"), **RECORDS}),
@@ -480,16 +481,6 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _used(seconds: float, processes: int) -> str:
-    """What this process and its children have used; memory as if `processes` as large as the largest child peaked at once."""
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kB here
-    return (
-        f"{seconds:.2f} s: {sum(u.ru_utime + u.ru_stime for u in (own, children)):.2f} s of processor time, "
-        f"at most {(own.ru_maxrss + processes * children.ru_maxrss) / unit:.0f} MB"
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     if argv is None:  # a process of our own, not a caller's
@@ -504,9 +495,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S"
     )
     logging.captureWarnings(True)
-    start = time.perf_counter()
+    used = Used()
+    step = args.command not in ("run", "config", "outputs", "verify", "datasets", "download")
     try:
-        code = args.call(args)
+        with used if step else contextlib.nullcontext():
+            code = args.call(args)
     except UserError as err:
         for message in err.messages:
             print(f"nicheloop: {message}", file=sys.stderr)
@@ -527,8 +520,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
     except KeyboardInterrupt:
         return 130
-    if args.command not in ("run", "config", "outputs", "verify", "datasets", "download"):
-        log.info(
-            "%s finished in %s", args.command, _used(time.perf_counter() - start, getattr(args, "threads", None) or 1)
-        )
+    if step:
+        log.info("%s finished in %s", args.command, used)
     return int(code or 0)

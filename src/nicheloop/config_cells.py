@@ -212,7 +212,7 @@ class Embed(Section):
     )
     threads: int = option(
         4,
-        "most threads of this job and of annotate; never more than granted",
+        "most threads of this job; never more than granted",
         unit="threads",
         why="the result does not change",
         ge=1,

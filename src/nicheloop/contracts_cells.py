@@ -114,6 +114,13 @@ declare(
     Column("cluster", "str", "cluster at the chosen (most stable) resolution"),
 )  # fmt: skip
 declare(
+    "neighbors", "cohort/neighbors.parquet", "nearest other cells of every kept cell in the integrated components",
+    ["cell_id"],
+    CELL, SAMPLE,
+    Column(r"neighbor_\d+", "int", "the cell, as a row of this table (first: 0); nearest first", "row", "there are no more",
+           low=0, pattern=True),
+)  # fmt: skip
+declare(
     "cell_types", "cohort/cell_types.parquet", "type of every kept cell", ["cell_id"],
     CELL, SAMPLE,
     Column("cluster", "str", "leiden cluster"),

@@ -406,11 +406,27 @@ def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int, threads: i
     return scores, variances
 
 
-def _nearest(coordinates: np.ndarray, options: Embed, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and distances of the neighbours in (cells, components) coordinates."""
+def _nearest(coordinates: np.ndarray, options: Embed, threads: int = 1, k: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and distances of at least `k` neighbours in (cells, components) coordinates."""
     exact = len(coordinates) < options.exact_neighbors_below
     with neighbors.one_thread():
-        return neighbors.nearest(coordinates, options.n_neighbors, exact=exact, threads=threads)
+        return neighbors.nearest(coordinates, max(options.n_neighbors, k), exact=exact, threads=threads)
+
+
+def _graph(near: tuple[np.ndarray, np.ndarray], options: Embed) -> csr_matrix:
+    """Weights of the neighbours of the map and the clusters."""
+    indices, distances = (part[:, : options.n_neighbors] for part in near)
+    return neighbors.fuzzy_graph(indices, distances)
+
+
+def _others(indices: np.ndarray, order: np.ndarray, k: int) -> dict[str, Any]:
+    """Columns of the contract ``neighbors``: the `k` nearest other cells as rows of the table in that order."""
+    import pandas as pd
+
+    row_of = np.empty(len(order) + 1, dtype=np.int64)
+    row_of[order], row_of[-1] = np.arange(len(order)), -1  # the last place answers for -1
+    others = row_of[indices[order, 1 : k + 1]]
+    return {f"neighbor_{j + 1}": pd.arrays.IntegerArray(c.copy(), c < 0) for j, c in enumerate(others.T)}
 
 
 def run_embed(
@@ -419,19 +435,21 @@ def run_embed(
     hvg: str | Path,
     out_embedding: str | Path,
     out_clusters: str | Path,
+    out_neighbors: str | Path,
     *,
     options: Embed,
+    kept: int,
     seed: int,
     threads: int | None = None,
 ) -> None:
-    """Write ``cohort/embedding.parquet`` and ``cohort/clusters.parquet``.
+    """Write ``cohort/embedding.parquet``, ``clusters.parquet`` and the `kept` nearest cells in ``neighbors.parquet``.
 
     Results do not depend on the order of samples, cells or genes in the input, nor on `threads`.
     """
     import pandas as pd
 
     threads = threads or options.threads
-    also: dict[str, str | Path] = {"clusters": out_clusters}
+    also: dict[str, str | Path] = {"clusters": out_clusters, "neighbors": out_neighbors}
     with io.stage_output(out_embedding, "embedding", stage="embed", also=also) as result, neighbors.one_thread():
         table = io.read_table(hvg, columns=["gene", "variable"])
         genes = np.sort(table.loc[table["variable"].astype(bool), "gene"].to_numpy(dtype=object))
@@ -450,27 +468,26 @@ def run_embed(
             ready = other.submit(neighbors.prepare if threads > 1 else int)
             scores, variances = _components(samples, len(genes), options.n_pcs, threads)
             some = some_of(len(scores), options.raw_map_cells if integrated else len(scores), seed)
-            before = other.submit(_nearest, scores[some], options)
+            k = kept + 1  # the cell itself is the first
+            before = other.submit(_nearest, scores[some], options, k=k)
             if threads == 1 or not integrated:
                 before.result()
             coordinates = integrate(scores, names, seed) if integrated else scores
-            near = _nearest(coordinates, options, threads) if integrated else before.result()
+            near = _nearest(coordinates, options, threads, k) if integrated else before.result()
             ready.result()
-        graph = neighbors.fuzzy_graph(*near)
+        graph = _graph(near, options)
         charts = []
 
         def draw() -> None:
             how: dict[str, Any] = {"min_dist": options.umap_min_dist, "n_epochs": options.umap_epochs, "seed": seed}
             drawn = some_of(len(scores), options.map_cells, seed)
-            whole = (
-                graph if len(drawn) == len(scores) else neighbors.fuzzy_graph(*_nearest(coordinates[drawn], options))
-            )
+            whole = graph if len(drawn) == len(scores) else _graph(_nearest(coordinates[drawn], options), options)
             chart = umap(whole, coordinates[drawn], **how)
             charts.append(placed(chart, coordinates, drawn, options.n_neighbors))
             if not integrated:
                 charts.append(np.full_like(charts[0], np.nan))
                 return
-            plain = umap(neighbors.fuzzy_graph(*before.result()), scores[some], **how)
+            plain = umap(_graph(before.result(), options), scores[some], **how)
             charts.append(placed(plain, scores, some, options.n_neighbors))
 
         seeds = np.random.SeedSequence(seed).generate_state(options.stability_runs).astype(int) % (2**31 - 1)
@@ -495,6 +512,9 @@ def run_embed(
         labels |= {f"leiden_{r:g}": c.labels.astype(str) for r, c in clusterings.items()}
         labels["cluster"] = clusterings[chosen].labels.astype(str)
         result.extra["clusters"] = pd.DataFrame(labels).iloc[order]
+        result.extra["neighbors"] = pd.DataFrame(
+            {"cell_id": ids[order], "sample": names[order], **_others(near[0], order, kept)}
+        )
         result.summary = {
             "n_cells": len(ids), "n_samples": len(samples), "n_genes": len(genes), "n_pcs": len(variances),
             "variance": variances[:10].round(6), "integrated": integrated,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 METADATA_KEY = b"nicheloop"
+ROW_GROUP = 20_000  # rows of a Parquet table that are read or passed over together: some samples' worth of cells
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -194,24 +195,27 @@ def write_table(table: pd.DataFrame, path: str | Path, name: str, status: Status
     text = json.dumps(_plain(asdict(status)) if status else {}, sort_keys=True)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), METADATA_KEY: text.encode()})
     with atomic(path) as temporary:
-        pq.write_table(arrow, temporary, compression="zstd")
+        pq.write_table(arrow, temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a table written by `write_table`, whole or the named columns."""
+def read_table(
+    path: str | Path, columns: list[str] | None = None, *, where: list[tuple[str, str, Any]] | None = None
+) -> pd.DataFrame:
+    """Read a table written by `write_table`, whole or the named columns.
+
+    `where`: of a Parquet table only rows that fulfil all of ``(column, "==" or "in", value)``.
+    """
     import pandas as pd
 
     if str(path).endswith(".tsv"):
         return pd.read_csv(path, sep="\t", na_values=["NA"], keep_default_na=False, usecols=columns)
-    return pd.read_parquet(path, columns=columns)
+    return pd.read_parquet(path, columns=columns, filters=where)
 
 
 def read_cells(path: str | Path, sample: str, columns: list[str] | None = None) -> pd.DataFrame:
     """Read one sample's rows of a cohort table of cells, indexed by ``cell_id``."""
-    import pandas as pd
-
     wanted = None if columns is None else list(dict.fromkeys(["cell_id", *columns]))
-    return pd.read_parquet(path, columns=wanted, filters=[("sample", "==", sample)]).set_index("cell_id")
+    return read_table(path, wanted, where=[("sample", "==", sample)]).set_index("cell_id")
 
 
 def read_status(path: str | Path) -> Status:

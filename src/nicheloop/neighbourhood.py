@@ -7,11 +7,13 @@ neighbours of their own type, those of a rare or poorly separated type have not,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -20,33 +22,32 @@ if TYPE_CHECKING:
 NOBODY = -1  # in a table of neighbours: no further neighbour
 
 
-def surroundings(coordinates: Floats, k: int, *, exact: bool, threads: int = 1) -> Indices:
-    """Nearest other cells of every cell.
+def surroundings(table: pd.DataFrame, ids: Sequence[Any] | NDArray[Any], k: int) -> Indices:
+    """Nearest other cells of every cell, from the table in which they were written down.
 
     Parameters
     ----------
-    coordinates
-        (cells, components); a cell with NaN has no neighbours and is nobody's.
+    table
+        (cells,) rows of the contract ``neighbors``.
+    ids
+        (cells,) cells wanted; one that is not in the table has no neighbours.
     k
-        Neighbours wanted; fewer where there are fewer cells.
-    exact
-        Compare with all cells, otherwise an approximate index (see `neighbors.search`).
-    threads
-        The result is the same.
+        Neighbours wanted.
 
     Returns
     -------
-    (cells, k) positions, nearest first; -1 where there is none.
+    (cells, k) positions in `ids`, nearest first; -1 where there is none.
     """
-    from nicheloop import neighbors
+    import pandas as pd
 
-    out = np.full((len(coordinates), k), NOBODY, dtype=np.int64)
-    placed = np.flatnonzero(np.isfinite(coordinates).all(axis=1)) if coordinates.shape[1] else np.zeros(0, np.int64)
-    if len(placed) > 1:
-        with neighbors.one_thread():
-            found, _ = neighbors.nearest(coordinates[placed], k + 1, exact=exact, threads=threads)
-        others = found[:, 1:]
-        out[placed, : others.shape[1]] = np.where(others < 0, NOBODY, placed[np.maximum(others, 0)])
+    out = np.full((len(ids), k), NOBODY, dtype=np.int64)
+    columns = [c for c in table.columns if c.startswith("neighbor_")][:k]
+    row_of = pd.Index(table["cell_id"]).get_indexer(ids)
+    position = np.append(pd.Index(ids).get_indexer(table["cell_id"]), NOBODY)  # the last place answers for -1
+    there = row_of >= 0
+    for j, column in enumerate(columns):
+        found = table[column].to_numpy(dtype=np.int64, na_value=NOBODY)
+        out[there, j] = position[found[row_of[there]]]
     return out
 
 

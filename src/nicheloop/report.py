@@ -128,8 +128,12 @@ def render_page(
 
 @contextlib.contextmanager
 def seldom_collected() -> Iterator[None]:
-    """Look for cyclic garbage seldom: figures are many small objects, and the search takes a tenth of the time."""
+    """Look for cyclic garbage seldom: figures are many small objects, and the search takes a tenth of the time.
+
+    What the pages before left is looked for once, at the start: frozen it would stay.
+    """
     before = gc.get_threshold()
+    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     try:

@@ -24,11 +24,11 @@ def annotation_chapter(d: Data, page: Page) -> list[Block]:
     if not len(types):
         return [note("No cell was given a type.")]
     blocks: list[Block] = []
-    profiles = d.per_sample("profiles")
     markers = marker_genes()
-    if len(profiles) and markers:
-        wanted = {g for genes in markers.values() for g in genes}
-        part = profiles[profiles["gene"].isin(wanted)].assign(weighted=lambda t: t["mean_lognorm"] * t["n_cells"])
+    wanted = sorted({g for genes in markers.values() for g in genes})
+    profiles = d.per_sample("profiles", where=[("gene", "in", wanted)])
+    if len(profiles):
+        part = profiles.assign(weighted=profiles["mean_lognorm"] * profiles["n_cells"])
         pooled = part.groupby(["gene", "cell_type"])[["n_cells", "n_positive", "weighted"]].sum().reset_index()
         pooled["fraction"] = pooled["n_positive"] / pooled["n_cells"]
         pooled["mean_lognorm"] = pooled["weighted"] / pooled["n_cells"]

@@ -61,24 +61,37 @@ class Data:
     def table(self, name: str) -> pd.DataFrame:
         """A cohort table."""
         if name not in self._cache:
-            path = self.path(name)
-            table = io.read_table(path) if path.exists() else tables.empty(name)
+            table = self._read(name) if self.path(name).exists() else tables.empty(name)
             empty = plain(tables.empty(name))
             missing = {c: empty[c].reindex(table.index) for c in empty.columns if c not in table.columns}
             self._cache[name] = plain(table.assign(**missing))
         return self._cache[name]
 
-    def per_sample(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """A table of all samples with ``sample`` as first column."""
+    def _read(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        return io.read_table(self.path(name), columns)
+
+    def has_rows(self, name: str) -> bool:
+        """Whether a table, of the cohort or of any sample, has a row; Parquet tables are not read for that."""
+        import pyarrow.parquet as pq
+
+        if "{sample}" not in tables.CONTRACTS[name].path and self.path(name).suffix == ".tsv":
+            return bool(len(self.table(name)))
+        paths = dict.fromkeys(self.path(name, sample) for sample in self.samples)
+        return any(path.exists() and pq.read_metadata(path).num_rows for path in paths)
+
+    def per_sample(
+        self, name: str, columns: list[str] | None = None, *, where: list[tuple[str, str, Any]] | None = None
+    ) -> pd.DataFrame:
+        """A table of all samples with ``sample`` as first column; `columns`, `where`: as in `io.read_table`."""
         import pandas as pd
 
-        key = f"{name}|{columns}"
+        key = f"{name}|{columns}|{where}"
         if key not in self._cache:
             parts = []
             for sample in self.samples:
                 path = self.path(name, sample)
                 if path.exists():
-                    part = io.read_table(path, columns)
+                    part = io.read_table(path, columns, where=where)
                     if len(part):
                         part.insert(0, "sample", sample)
                         parts.append(plain(part))
@@ -148,9 +161,16 @@ class Data:
             on="cell_id",
             how="left",
         )
-        coordinates = self.table("embedding")
-        wanted = ["cell_id", *[c for c in coordinates.columns if c.startswith("umap_")]]
-        return out.merge(coordinates[wanted], on="cell_id", how="left")
+        return out.merge(self._map(), on="cell_id", how="left")
+
+    def _map(self) -> pd.DataFrame:
+        import pyarrow.parquet as pq
+
+        path = self.path("embedding")
+        if not path.exists():
+            return plain(tables.empty("embedding")[["cell_id"]])
+        columns = [c for c in pq.read_schema(path).names if c == "cell_id" or c.startswith("umap_")]
+        return plain(self._read("embedding", columns))
 
     @cached_property
     def composition(self) -> pd.DataFrame:

@@ -54,11 +54,7 @@ USES = {
 def ran(d: Data, stage: str) -> bool:
     """Whether a stage left a table with rows in this results folder."""
     name = LEFT_BY.get(stage)
-    if name is None or name not in tables.CONTRACTS:
-        return False
-    if "{sample}" in tables.CONTRACTS[name].path:
-        return bool(len(d.per_sample(name)))
-    return bool(len(d.table(name)))
+    return name is not None and name in tables.CONTRACTS and d.has_rows(name)
 
 
 def run_words(d: Data) -> list[str]:

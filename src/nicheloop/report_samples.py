@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nicheloop import io, tables
 from nicheloop.report_annotation import annotation_chapter
 from nicheloop.report_cells import composition_chapter, quality_chapter
 from nicheloop.report_closing import not_assessable_chapter
@@ -32,12 +33,13 @@ class OneSample(Data):
         return table[table["sample"] == self.sample].reset_index(drop=True)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A cohort table, this sample's rows."""
+        """A cohort table, this sample's rows; of a table of cells no others are read."""
+        if self.path(name).suffix == ".parquet" and "sample" in tables.empty(name):
+            return super().table(name)
         return self._mine(self.cohort.table(name))
 
-    def per_sample(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """A table of the sample; the other samples' are not read."""
-        return super().per_sample(name, columns)
+    def _read(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        return io.read_table(self.path(name), columns, where=[("sample", "==", self.sample)])
 
     @property
     def sheet(self) -> pd.DataFrame:  # type: ignore[override]
@@ -53,11 +55,6 @@ class OneSample(Data):
     def tumours(self) -> list[str]:  # type: ignore[override]
         """The sample, unless it is normal tissue."""
         return [] if self.is_normal(self.sample) else [self.sample]
-
-    @property
-    def cells(self) -> pd.DataFrame:  # type: ignore[override]
-        """Kept cells of the sample."""
-        return self._mine(self.cohort.cells)
 
     @property
     def composition(self) -> pd.DataFrame:  # type: ignore[override]

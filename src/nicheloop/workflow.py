@@ -146,5 +146,13 @@ def code_digest(stage: str) -> str:
 
 
 def stage_config(config: Config, *sections: str) -> str:
-    """JSON of the named sections: a rule's parameter, so that an edit re-runs only the stages that read it."""
-    return json.dumps({name: getattr(config, name).model_dump() for name in sections}, sort_keys=True)
+    """JSON of the named sections, or single options (``annotate.n_neighbors``), that a rule reads.
+
+    It is the rule's parameter, so that an edit re-runs only the stages that read what was edited.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in sections:
+        section, _, option = name.partition(".")
+        values = getattr(config, section).model_dump()
+        found.setdefault(section, {}).update({option: values[option]} if option else values)
+    return json.dumps(found, sort_keys=True)

@@ -27,7 +27,7 @@ rule evidence:
 rule annotate:
     input:
         clusters="<results>/cohort/clusters.parquet",
-        embedding="<results>/cohort/embedding.parquet",
+        neighbors="<results>/cohort/neighbors.parquet",
         evidence=per_sample("evidence.parquet"),
     output:
         out="<results>/cohort/cell_types.parquet",
@@ -37,16 +37,15 @@ rule annotate:
         "<results>/benchmarks/annotate.tsv"
     conda:
         "../../environment.yml"
-    threads: SETTINGS.embed.threads
     resources:
         mem_mb=memory(10, 3000),
         runtime=minutes(60),
     params:
         code=code_digest("annotate"),
-        config=sections("annotate", "embed"),
+        config=sections("annotate"),
     message:
         "Cell types"
     shell:
         "python -m nicheloop annotate"
-        " --embedding {input.embedding:q} --clusters {input.clusters:q} --evidence {input.evidence:q} --out {output.out:q}"
-        " --config {params.config:q} --threads {threads} 2> {log:q}"
+        " --neighbors {input.neighbors:q} --clusters {input.clusters:q} --evidence {input.evidence:q} --out {output.out:q}"
+        " --config {params.config:q} 2> {log:q}"

@@ -30,6 +30,7 @@ rule embed:
     output:
         out_embedding="<results>/cohort/embedding.parquet",
         out_clusters="<results>/cohort/clusters.parquet",
+        out_neighbors="<results>/cohort/neighbors.parquet",
     log:
         "<results>/logs/embed.log",
     benchmark:
@@ -42,12 +43,13 @@ rule embed:
         runtime=minutes(240),
     params:
         code=code_digest("embed"),
-        config=sections("embed"),
+        config=sections("embed", "annotate.n_neighbors"),
         seed=SETTINGS.seed,
     message:
-        "Components, integration, clusters and map"
+        "Components, integration, neighbours, clusters and map"
     shell:
         "python -m nicheloop embed"
         " --hvg {input.hvg:q} --counts {input.counts:q} --qc {input.qc:q}"
         " --out-embedding {output.out_embedding:q} --out-clusters {output.out_clusters:q}"
+        " --out-neighbors {output.out_neighbors:q}"
         " --config {params.config:q} --seed {params.seed} --threads {threads} 2> {log:q}"
