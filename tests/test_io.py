@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,3 +72,22 @@ def test_lognormalise_matches_the_dense_formula(seed: int, n: int, m: int):
     totals = x.sum(1, keepdims=True)
     expected = np.log1p(np.divide(x * 1e4, totals, out=np.zeros_like(x), where=totals > 0))
     np.testing.assert_allclose(io.lognormalise(sparse.csr_matrix(x)).toarray(), expected, rtol=1e-5)
+
+
+def test_one_samples_rows_are_read_without_those_of_far_samples(tmp_path: Path):
+    n, samples = 3 * io.ROW_GROUP // 10, [f"s{i}" for i in range(10)]
+    names = np.repeat(samples, n)
+    table = pd.DataFrame(
+        {"cell_id": [f"{s}:{i}" for i, s in enumerate(names)], "sample": names, "leiden_1": "1", "cluster": "1"}
+    )
+    path = tmp_path / "clusters.parquet"
+    io.write_table(table, path, "clusters")
+    parts = pq.ParquetFile(path).metadata
+    assert [parts.row_group(i).num_rows for i in range(parts.num_row_groups)] == [io.ROW_GROUP] * 3
+    for sample in samples:  # the parts a sample's rows lie in, by what each says of its names
+        found = io.read_cells(path, sample, ["cluster"])
+        assert found.index.tolist() == table.loc[table["sample"] == sample, "cell_id"].tolist()
+        ends = [parts.row_group(i).column(1).statistics for i in range(3)]
+        assert 1 <= sum(e.min <= sample <= e.max for e in ends) <= 2
+    some = io.read_table(path, ["cell_id", "sample"], where=[("sample", "in", ["s3", "s7"])])
+    assert set(some["sample"]) == {"s3", "s7"} and len(some) == 2 * n

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nicheloop import cli, workflow
+from nicheloop.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 # each of these costs a second or more; none is needed to start a stage
@@ -38,6 +39,13 @@ def test_writing_a_table_imports_nothing_heavy(name: str, tmp_path: Path):
 def test_help_imports_no_table_library():
     code = "import nicheloop.cli as c; c.parser()"
     assert imported(code) & (HEAVY | {"pandas", "scipy", "pyarrow", "pydantic"}) == set()
+
+
+def test_a_rule_is_given_the_sections_or_single_options_it_reads():
+    config = load_config({"annotate": {"n_neighbors": 7}})
+    given = json.loads(workflow.stage_config(config, "tam", "annotate.n_neighbors", "annotate.source"))
+    assert given == {"tam": config.tam.model_dump(), "annotate": {"n_neighbors": 7, "source": config.annotate.source}}
+    assert load_config(given).annotate == config.annotate
 
 
 def test_jobs_are_bound_to_one_blas_and_numba_thread():

@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
 import nicheloop
 from fake_results import make
@@ -33,6 +35,7 @@ from nicheloop import (
     report_map,
     report_niche,
     report_page,
+    report_samples,
     report_summary,
     report_text,
     resources,
@@ -669,6 +672,51 @@ def test_pages_are_the_same_whatever_the_processes(folder: Path, tmp_path: Path)
         written.append({p.relative_to(results): p.read_bytes() for p in results.rglob("*") if p.is_file()})
     assert sum(p.parent.name == "report" for p in written[0]) == len(report_data.Data(folder, Config()).samples)
     assert written[0] == written[1]
+
+
+def test_a_page_leaves_no_figures_to_the_next(folder: Path) -> None:
+    import gc
+
+    from matplotlib.figure import Figure
+
+    def alive() -> int:
+        return sum(isinstance(o, Figure) for o in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    data = report_data.Data(folder, load_config({}))
+    counts = []
+    for sample in [data.samples[0]] * 3:
+        report.write_sample_page(data, sample)
+        counts.append(alive() - before)
+    assert counts[0] > 0 and counts[2] <= counts[0]  # those of one page are still there, not those of three
+
+
+def test_whether_a_table_has_rows_is_known_without_reading_it(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    def unread(*_: Any, **__: Any) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(io, "read_table", unread)
+    data = report_data.Data(folder, load_config({}))
+    assert data.has_rows("scores") and data.has_rows("embedding") and not data.has_rows("screen")
+    (tmp_path / "samples").mkdir()
+    shutil.copytree(folder / "cohort", tmp_path / "cohort")
+    io.write_table(tables.empty("embedding"), tmp_path / "cohort" / "embedding.parquet", "embedding")
+    empty = report_data.Data(tmp_path, load_config({}))
+    assert not empty.has_rows("scores") and not empty.has_rows("embedding")
+
+
+def test_a_sample_sees_its_own_rows_of_every_table(folder: Path) -> None:
+    data = report_data.Data(folder, load_config({}))
+    for sample in data.samples:
+        mine = report_samples.OneSample(data, sample)
+        for name in ("cell_types", "axes", "loop", "embedding"):
+            whole = data.table(name)
+            own = whole[whole["sample"] == sample] if "sample" in whole else whole.iloc[:0]
+            assert_frame_equal(mine.table(name), own.reset_index(drop=True), check_dtype=False)
+        assert_frame_equal(
+            mine.cells, data.cells[data.cells["sample"] == sample].reset_index(drop=True), check_dtype=False
+        )
 
 
 def test_provenance() -> None:

@@ -130,7 +130,7 @@ def render_page(
 def seldom_collected() -> Iterator[None]:
     """Look for cyclic garbage seldom: figures are many small objects, and the search takes a tenth of the time.
 
-    What the pages before left is looked for once, at the start: frozen it would stay.
+    What the page before left is looked for once, at the start: frozen it would stay.
     """
     before = gc.get_threshold()
     gc.collect()
@@ -144,12 +144,11 @@ def seldom_collected() -> Iterator[None]:
 
 
 @seldom_collected()
-def write_sample_pages(data: Data, samples: Sequence[str]) -> None:
-    """Write the pages of some samples."""
-    for sample in samples:
-        title = f"{data.config.report.title}: {sample}"
-        alone = render_page(title, "One sample of the cohort.", sample_chapters(data, sample), script=False)
-        io.write_text(data.results / "report" / f"{sample}.html", alone)
+def write_sample_page(data: Data, sample: str) -> None:
+    """Write the page of one sample."""
+    title = f"{data.config.report.title}: {sample}"
+    alone = render_page(title, "One sample of the cohort.", sample_chapters(data, sample), script=False)
+    io.write_text(data.results / "report" / f"{sample}.html", alone)
 
 
 def _in_process(write: Callable[..., None], *args: Any) -> None:
@@ -174,14 +173,15 @@ def run_report(results: str | Path, out: str | Path, *, config: Config, threads:
     pages = data.samples if config.report.sample_pages else []
     if threads < 2 or len(pages) < 2:
         write_main_page(data, out)
-        write_sample_pages(data, pages)
+        for sample in pages:
+            write_sample_page(data, sample)
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(threads, get_context("spawn"), _read_in, (results, config)) as pool:
         written = [pool.submit(_in_process, write_main_page, out)]
-        written += [pool.submit(_in_process, write_sample_pages, [sample]) for sample in pages]
+        written += [pool.submit(_in_process, write_sample_page, sample) for sample in pages]
         for page in written:
             page.result()
 
