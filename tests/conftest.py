@@ -21,3 +21,19 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: set NICHELOOP_REAL_DATA (looked at {folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def report_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a small cohort of made-up tables, with their report."""
+    from report_pages import build
+
+    results = tmp_path_factory.mktemp("results")
+    build(results, cells=80)
+    return results
+
+
+@pytest.fixture(scope="session")
+def report_html(report_results: Path) -> str:
+    """Text of that report."""
+    return (report_results / "report.html").read_text(encoding="utf-8")

@@ -121,3 +121,12 @@ def inputs(folder):
             "ambient.parquet",
         )
     ]
+
+
+def run_loop(folder, options, **kwargs):
+    """Run the stage on one small tumour; returns the path of loop.parquet."""
+    build(folder, run=False, **kwargs)
+    files = inputs(folder)
+    files.insert(5, folder / "scores.parquet")
+    loop.run_loop(*files, folder / "loop.parquet", options=options, crosstalk=FEW, seed=3)
+    return folder / "loop.parquet"

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
@@ -177,8 +179,34 @@ def test_neighbours_and_weights_equal_brute_force_and_umap():
     one.eliminate_zeros()
     theirs = one + one.T - one.multiply(one.T)
     assert graph.nnz == theirs.nnz
-    np.testing.assert_allclose(graph.toarray(), theirs.toarray(), atol=2e-4)
+    np.testing.assert_allclose(graph.toarray(), theirs.toarray(), atol=2e-5)
     assert abs(graph - graph.T).max() == 0 and graph.diagonal().sum() == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 12), k=st.integers(2, 6), places=st.integers(1, 12))
+def test_scales_are_those_of_umap_also_where_cells_share_a_place(seed, n, k, places):
+    umap_ = pytest.importorskip("umap.umap_")
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, rng.choice([1e-3, 1.0, 1e3]), (places, 2))[rng.integers(0, places, n)]
+    _, distances = neighbors.nearest(x, k)
+    offset, scale = neighbors.scales(distances)
+    theirs, rho = umap_.smooth_knn_dist.py_func(distances, float(distances.shape[1]))
+    np.testing.assert_allclose(offset, rho, rtol=1e-6)
+    apart = offset > 0  # else all weights are 1, whatever the scale
+    weights, known = (np.exp(-np.maximum(distances - offset[:, None], 0) / s[:, None])[apart] for s in (scale, theirs))
+    np.testing.assert_allclose(weights, known, atol=2e-5)
+    assert (scale > 0).all()
+
+
+def test_a_neighbour_that_is_not_there_has_no_weight_and_no_say():
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    indices, distances = neighbors.nearest(x, 6)
+    less = neighbors.fuzzy_graph(indices[:, :5], distances[:, :5])
+    indices[:, 5], distances[:, 5] = -1, np.inf
+    graph = neighbors.fuzzy_graph(indices, distances)
+    assert (graph != 0).astype(int).toarray().tolist() == (less != 0).astype(int).toarray().tolist()
+    assert np.isfinite(graph.data).all() and graph.max() == 1
 
 
 def test_identical_cells_and_few_cells():

@@ -333,6 +333,12 @@ def umap(graph: csr_matrix, components: np.ndarray, *, min_dist: float, n_epochs
     return np.asarray(chart, dtype=np.float64)
 
 
+def prepare() -> None:
+    """Load UMAP and have it compiled (2 s) on a few cells, beside other work."""
+    cells = np.arange(16.0).reshape(8, 2)
+    umap(neighbors.fuzzy_graph(*neighbors.nearest(cells, 3)), cells, min_dist=0.5, n_epochs=1, seed=0)
+
+
 def some_of(n: int, most: int, seed: int) -> np.ndarray:
     """(at most `most`,) positions of cells drawn at random, in rising order; all where there are no more."""
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
@@ -464,8 +470,8 @@ def run_embed(
         names = np.repeat(np.array([s.data.sample for s in samples], dtype=object), [len(s.cells) for s in samples])
         n_large = sum(len(s.cells) >= options.min_cells_sample for s in samples)
         integrated = options.integrate and n_large > 1
-        with ThreadPoolExecutor(1) as other:  # loads and compiles UMAP, then searches: both leave the interpreter free
-            ready = other.submit(neighbors.prepare if threads > 1 else int)
+        with ThreadPoolExecutor(1) as other:  # loads UMAP, then searches: both leave the interpreter free
+            ready = other.submit(prepare if threads > 1 else int)
             scores, variances = _components(samples, len(genes), options.n_pcs, threads)
             some = some_of(len(scores), options.raw_map_cells if integrated else len(scores), seed)
             k = kept + 1  # the cell itself is the first

@@ -189,14 +189,46 @@ def nearest(
     return indices, distances
 
 
-def prepare() -> None:
-    """Load UMAP and have its graph compiled (9 s) on a few cells, beside other work."""
-    cells = np.arange(8.0)[:, None]
-    fuzzy_graph(*nearest(cells, 3))
+TOLERANCE, HALVINGS, FLOOR = 1e-5, 64, 1e-3  # of the search for a cell's scale, as in umap-learn
+
+
+def scales(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and scale of every cell's weights in UMAP's graph (arXiv:1802.03426, algorithm 3).
+
+    Parameters
+    ----------
+    distances
+        (cells, k) as `nearest` returns them, the cell itself first; infinite: no such neighbour.
+
+    Returns
+    -------
+    (cells,) distance to the nearest cell that is not at the same place (0: there is none), and the (cells,) scale at
+    which the weights of a cell's neighbours add up to log2(k), at least a thousandth of their mean distance.
+    """
+    there = np.isfinite(distances)
+    apart = np.where(there & (distances > 0), distances, np.inf).min(axis=1)
+    offset = np.where(np.isinf(apart), 0.0, apart)
+    beyond = np.maximum(distances[:, 1:] - offset[:, None], 0.0)
+    wanted = np.log2(distances.shape[1])
+    low, high, scale = np.zeros(len(distances)), np.full(len(distances), np.inf), np.ones(len(distances))
+    rows = np.arange(len(distances))
+    for _ in range(HALVINGS):
+        excess = np.exp(-beyond / scale[rows, None]).sum(axis=1) - wanted
+        left = np.abs(excess) >= TOLERANCE
+        rows, beyond, above = rows[left], beyond[left], excess[left] > 0
+        if not len(rows):
+            break
+        high[rows[above]], low[rows[~above]] = scale[rows[above]], scale[rows[~above]]
+        unbounded = np.isinf(high[rows])
+        scale[rows] = np.where(unbounded, 2 * scale[rows], (low[rows] + np.where(unbounded, 0.0, high[rows])) / 2)
+    mean = np.where(there, distances, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    return offset, np.maximum(scale, FLOOR * mean)
 
 
 def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
     """Weighted neighbour graph as scanpy and UMAP build it (fuzzy simplicial set, union of both directions).
+
+    umap-learn's own function needs 9 s of imports and compilation in every process.
 
     Parameters
     ----------
@@ -209,21 +241,20 @@ def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
     """
     from scipy.sparse import csr_matrix
 
-    n, k = indices.shape
+    n = len(indices)
     if n < 2:
         return csr_matrix((n, n))
-    from umap.umap_ import fuzzy_simplicial_set
-
-    graph, _, _ = fuzzy_simplicial_set(
-        np.empty((n, 1), dtype=np.float32),  # only its length is read where neighbours are given
-        k,
-        None,
-        "euclidean",
-        knn_indices=indices,
-        knn_dists=distances.astype(np.float32),
-    )
-    graph = csr_matrix(graph)
-    graph.setdiag(0)
+    weights = np.empty(indices.shape, dtype=np.float32)
+    for start in range(0, n, BLOCK):
+        part = distances[start : start + BLOCK]
+        offset, scale = scales(part)
+        weights[start : start + BLOCK] = np.exp(-np.maximum(part - offset[:, None], 0.0) / scale[:, None])
+    there = (indices >= 0) & (indices != np.arange(n)[:, None])
+    ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+    one = csr_matrix((weights[there], indices[there], ends), shape=(n, n))
+    one.sort_indices()
+    other = one.T.tocsr()
+    graph = csr_matrix(one + other - one.multiply(other))
     graph.eliminate_zeros()
     graph.sort_indices()
     return graph
