@@ -19,6 +19,7 @@ from typing import Any
 
 import nicheloop
 from nicheloop.errors import UserError, error_number
+from nicheloop.folded import unfold
 from nicheloop.usage import Used
 
 log = logging.getLogger("nicheloop")
@@ -50,7 +51,7 @@ RECEPTORS = {"receptors": "cohort/receptor_status.tsv: subtypes where the sheet 
 
 
 def _lists(*names: str) -> dict[str, str]:
-    return {n: f"{n} file of every sample, in the same order" for n in names}
+    return {n: f"{n} file of every sample, in the same order; also as samples/{{A,B}}/file" for n in names}
 
 
 STAGES = (
@@ -163,7 +164,7 @@ def _run_stage(stage: Stage, args: argparse.Namespace) -> None:
     call = getattr(importlib.import_module(f"nicheloop.{module}"), function)
     arguments: dict[str, Any] = {name: Path(getattr(args, name)) for name in (*stage.files, *stage.outputs)}
     arguments |= {name: Path(getattr(args, name)) for name in stage.optional or {} if getattr(args, name)}
-    arguments |= {name: [Path(p) for p in getattr(args, name)] for name in stage.lists or {}}
+    arguments |= {name: [Path(p) for p in unfold(getattr(args, name))] for name in stage.lists or {}}
     config = _resolve_config(args.config)
     arguments |= {keyword: _section(config, path) for keyword, path in (stage.sections or {}).items()}
     if stage.seed:
@@ -213,7 +214,7 @@ def _facts(args: argparse.Namespace) -> None:
     from nicheloop import facts
 
     facts.run_facts(
-        [Path(p) for p in args.records], args.out, catalogue=_resolve_config(args.config).download.catalogue
+        [Path(p) for p in unfold(args.records)], args.out, catalogue=_resolve_config(args.config).download.catalogue
     )
 
 

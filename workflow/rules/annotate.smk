@@ -41,11 +41,12 @@ rule annotate:
         mem_mb=memory(10, 3000),
         runtime=minutes(60),
     params:
+        lists=lists("evidence"),
         code=code_digest("annotate"),
         config=sections("annotate"),
     message:
         "Cell types"
     shell:
-        "python -m nicheloop annotate"
-        " --neighbors {input.neighbors:q} --clusters {input.clusters:q} --evidence {input.evidence:q} --out {output.out:q}"
+        "python -m nicheloop annotate {params.lists}"
+        " --neighbors {input.neighbors:q} --clusters {input.clusters:q} --out {output.out:q}"
         " --config {params.config:q} 2> {log:q}"

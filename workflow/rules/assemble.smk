@@ -23,12 +23,12 @@ rule assemble:
         mem_mb=memory(12, 4000),
         runtime=minutes(120),
     params:
+        lists=lists("counts", "qc", "malignancy", "scores", "csc", "tam"),
         code=code_digest("assemble"),
     message:
         "Assembling the atlas"
     shell:
-        "python -m nicheloop assemble"
+        "python -m nicheloop assemble {params.lists}"
         " --embedding {input.embedding:q} --clusters {input.clusters:q}"
-        " --cell-types {input.cell_types:q} --counts {input.counts:q} --qc {input.qc:q}"
-        " --malignancy {input.malignancy:q} --scores {input.scores:q} --csc {input.csc:q}"
-        " --tam {input.tam:q} --out {output.out:q} 2> {log:q}"
+        " --cell-types {input.cell_types:q}"
+        " --out {output.out:q} 2> {log:q}"

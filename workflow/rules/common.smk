@@ -13,7 +13,7 @@ if SOURCE.is_dir():
 
 from snakemake.exceptions import WorkflowError
 
-from nicheloop import sheet, warm
+from nicheloop import folded, sheet, warm
 from nicheloop.datasets import downloads
 from nicheloop.errors import UserError
 from nicheloop.workflow import code_digest, job_environment, prepare, stage_config
@@ -50,6 +50,16 @@ wildcard_constraints:
 def per_sample(name):
     """One file of every sample, in sheet order."""
     return [f"<results>/samples/{sample}/{name}" for sample in SAMPLES]
+
+
+def lists(*names):
+    """Options of a command for inputs of which every sample has one, in few words."""
+
+    def options(wildcards, input):
+        given = [(name.replace("_", "-"), folded.fold(getattr(input, name))) for name in names]
+        return " ".join(f"--{option} {shlex.join(paths)}" for option, paths in given)
+
+    return options
 
 
 def memory(per_input_mb=4, floor=1500):
@@ -129,7 +139,10 @@ onstart:
         try:
             os.environ[warm.ADDRESS], _ = warm.start({**os.environ, **_JOBS, **source})
         except OSError as error:
-            print(f"nicheloop: jobs start one by one, half a second later each: {error}.", file=sys.stderr)
+            print(
+                f"nicheloop: jobs start one by one, half a second later each: {error}.",
+                file=sys.stderr,
+            )
 
 
 onerror:
@@ -172,7 +185,10 @@ FIGURE_CHAPTERS = {
 
 def chapter_of(wildcards):
     name = wildcards.figure
-    return next((c for start, c in FIGURE_CHAPTERS.items() if name.startswith(start)), "13 Other")
+    return next(
+        (c for start, c in FIGURE_CHAPTERS.items() if name.startswith(start)),
+        "13 Other",
+    )
 
 
 def figure_labels(wildcards):

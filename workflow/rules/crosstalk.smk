@@ -54,14 +54,14 @@ rule axes:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("crosstalk", "decoy_pairs", "scores", "records"),
         code=code_digest("axes"),
         config=sections("crosstalk", "loop"),
     message:
         "Axes over patients"
     shell:
-        "python -m nicheloop axes"
-        " --crosstalk {input.crosstalk:q} --decoy-pairs {input.decoy_pairs:q} --scores {input.scores:q}"
-        " --records {input.records:q} --out {output.out:q} --out-subtypes {output.out_subtypes:q}"
+        "python -m nicheloop axes {params.lists}"
+        " --out {output.out:q} --out-subtypes {output.out_subtypes:q}"
         " --out-controls {output.out_controls:q} --out-decoys {output.out_decoys:q}"
         " --receptors {input.receptors:q}"
         " --config {params.config:q} 2> {log:q}"

@@ -15,14 +15,13 @@ rule csc_rates:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("scores", "ambient", "records"),
         code=code_digest("csc_rates"),
         config=sections("csc"),
     message:
         "Rates of CD44, CD24 and ALDH1A3"
     shell:
-        "python -m nicheloop csc-rates"
-        " --scores {input.scores:q} --ambient {input.ambient:q} --records {input.records:q}"
-        " --out {output.out:q} --config {params.config:q} 2> {log:q}"
+        "python -m nicheloop csc-rates {params.lists}" " --out {output.out:q} --config {params.config:q} 2> {log:q}"
 
 
 rule csc:
@@ -76,15 +75,16 @@ rule csc_patients:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("csc", "scores", "ambient", "records"),
         code=code_digest("csc_patients"),
         config=sections("csc"),
         seed=SETTINGS.seed,
     message:
         "Cancer stem cells per patient"
     shell:
-        "python -m nicheloop csc-patients"
-        " --rates {input.rates:q} --csc {input.csc:q} --scores {input.scores:q}"
-        " --ambient {input.ambient:q} --records {input.records:q} --out {output.out:q}"
+        "python -m nicheloop csc-patients {params.lists}"
+        " --rates {input.rates:q}"
+        " --out {output.out:q}"
         " --out-controls {output.out_controls:q} --receptors {input.receptors:q}"
         " --config {params.config:q} --seed {params.seed} 2> {log:q}"
 
@@ -153,16 +153,15 @@ rule csc_cohort:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("csc", "scores", "malignancy", "ambient", "pairs", "readouts", "records"),
         code=code_digest("csc_cohort"),
         config=sections("csc"),
         seed=SETTINGS.seed,
     message:
         "Nulls, read-outs and loci of cancer stem cell states over patients"
     shell:
-        "python -m nicheloop csc-cohort"
-        " --csc-patients {input.csc_patients:q} --csc {input.csc:q} --scores {input.scores:q}"
-        " --malignancy {input.malignancy:q} --ambient {input.ambient:q} --pairs {input.pairs:q}"
-        " --readouts {input.readouts:q} --records {input.records:q}"
+        "python -m nicheloop csc-cohort {params.lists}"
+        " --csc-patients {input.csc_patients:q}"
         " --out {output.out:q} --out-readouts {output.out_readouts:q} --out-loci {output.out_loci:q}"
         " --out-locus-tests {output.out_locus_tests:q} --out-her2-pten {output.out_her2_pten:q}"
         " --out-her2-pten-tests {output.out_her2_pten_tests:q} --out-isoforms {output.out_isoforms:q}"

@@ -41,9 +41,10 @@ rule facts:
         mem_mb=memory(0, 1500),
         runtime=minutes(30),
     params:
+        lists=lists("records"),
         code=code_digest("facts"),
         config=json.dumps({"download": {"catalogue": SETTINGS.download.catalogue}}),
     message:
         "Checking what the papers state"
     shell:
-        "python -m nicheloop facts --records {input.records:q} --out {output:q} --config {params.config:q} 2> {log:q}"
+        "python -m nicheloop facts {params.lists} --out {output:q} --config {params.config:q} 2> {log:q}"

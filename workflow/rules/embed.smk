@@ -13,13 +13,13 @@ rule hvg:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("moments"),
         code=code_digest("embed"),
         config=sections("embed"),
     message:
         "Variable genes"
     shell:
-        "python -m nicheloop hvg"
-        " --moments {input.moments:q} --out {output.out:q} --config {params.config:q} 2> {log:q}"
+        "python -m nicheloop hvg {params.lists}" " --out {output.out:q} --config {params.config:q} 2> {log:q}"
 
 
 rule embed:
@@ -42,14 +42,15 @@ rule embed:
         mem_mb=memory(3, 4000),
         runtime=minutes(240),
     params:
+        lists=lists("counts", "qc"),
         code=code_digest("embed"),
         config=sections("embed", "annotate.n_neighbors"),
         seed=SETTINGS.seed,
     message:
         "Components, integration, neighbours, clusters and map"
     shell:
-        "python -m nicheloop embed"
-        " --hvg {input.hvg:q} --counts {input.counts:q} --qc {input.qc:q}"
+        "python -m nicheloop embed {params.lists}"
+        " --hvg {input.hvg:q}"
         " --out-embedding {output.out_embedding:q} --out-clusters {output.out_clusters:q}"
         " --out-neighbors {output.out_neighbors:q}"
         " --config {params.config:q} --seed {params.seed} --threads {threads} 2> {log:q}"

@@ -45,13 +45,13 @@ rule enrich:
         mem_mb=memory(4, 3000),
         runtime=minutes(60),
     params:
+        lists=lists("pseudobulk", "scores", "records"),
         code=code_digest("enrich"),
         config=sections("enrich"),
         seed=SETTINGS.seed,
     message:
         "Differential expression and enrichment"
     shell:
-        "python -m nicheloop enrich"
-        " --pseudobulk {input.pseudobulk:q} --scores {input.scores:q} --records {input.records:q}"
+        "python -m nicheloop enrich {params.lists}"
         " --out-de {output.out_de:q} --out-enrichment {output.out_enrichment:q} --config {params.config:q}"
         " --seed {params.seed} 2> {log:q}"

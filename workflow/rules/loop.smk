@@ -54,14 +54,14 @@ rule loop_cohort:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("loops", "chains", "scores", "records"),
         code=code_digest("loop_cohort"),
         config=sections("loop"),
         seed=SETTINGS.seed,
     message:
         "Loop over patients"
     shell:
-        "python -m nicheloop loop-cohort"
-        " --loops {input.loops:q} --chains {input.chains:q} --scores {input.scores:q}"
-        " --records {input.records:q} --receptors {input.receptors:q} --out-loop {output.out_loop:q}"
+        "python -m nicheloop loop-cohort {params.lists}"
+        " --receptors {input.receptors:q} --out-loop {output.out_loop:q}"
         " --out-cohort {output.out_cohort:q} --out-chains {output.out_chains:q} --config {params.config:q} --seed {params.seed}"
         " 2> {log:q}"

@@ -14,13 +14,12 @@ rule cnv_reference:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("profiles", "records"),
         code=code_digest("malignancy"),
     message:
         "Pooled copy-number reference"
     shell:
-        "python -m nicheloop cnv-reference"
-        " --profiles {input.profiles:q} --records {input.records:q} --out {output.out:q}"
-        " 2> {log:q}"
+        "python -m nicheloop cnv-reference {params.lists}" " --out {output.out:q}" " 2> {log:q}"
 
 
 rule malignancy:
@@ -71,11 +70,11 @@ rule receptor_status:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("scores", "malignancy", "ambient", "records"),
         code=code_digest("receptor_status"),
         config=sections("receptors"),
     message:
         "Receptor status per patient"
     shell:
-        "python -m nicheloop receptor-status"
-        " --scores {input.scores:q} --malignancy {input.malignancy:q} --ambient {input.ambient:q}"
-        " --records {input.records:q} --out {output.out:q} --config {params.config:q} 2> {log:q}"
+        "python -m nicheloop receptor-status {params.lists}"
+        " --out {output.out:q} --config {params.config:q} 2> {log:q}"

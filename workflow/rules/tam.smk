@@ -50,13 +50,13 @@ rule tam_patients:
         mem_mb=memory(),
         runtime=minutes(30),
     params:
+        lists=lists("tam", "draws", "scores", "records"),
         code=code_digest("tam_patients"),
         config=sections("tam"),
     message:
         "Macrophages per patient"
     shell:
-        "python -m nicheloop tam-patients"
-        " --tam {input.tam:q} --draws {input.draws:q} --scores {input.scores:q} --records {input.records:q}"
+        "python -m nicheloop tam-patients {params.lists}"
         " --out {output.out:q} --out-markers {output.out_markers:q} --out-cohort {output.out_cohort:q}"
         " --receptors {input.receptors:q}"
         " --config {params.config:q} 2> {log:q}"
