@@ -78,6 +78,23 @@ def test_one_more_sample_leaves_the_others_alone(repository, tmp_path: Path):
         assert not re.search(r"input:[^#]*SETTINGS\.samples", rule_file.read_text()), rule_file.name
 
 
+def test_commands_of_large_cohorts_fit_into_a_shell(repository, tmp_path: Path):
+    """Linux allows one argument, and so the command of a shell, 128 kB; 300 samples are more than that in full."""
+    results = tmp_path / "a_folder_of_results_with_a_name_of_usual_length"
+    sheet = tmp_path / "s.tsv"
+    rows = [f"tumour_{i:04d}\t{tmp_path}/tumour_{i:04d}.h5" for i in range(300)]
+    for row in rows:
+        Path(row.split("\t")[1]).touch()
+    sheet.write_text("\n".join(["sample\tpath", *rows]) + "\n")
+    planned = repository.snakemake(
+        "--dry-run", "--printshellcmds", "--until", "csc_cohort", "--config", f"samples={sheet}", f"results={results}"
+    ).stdout
+    commands = [line for line in planned.splitlines() if "python -m nicheloop" in line]
+    longest = max(commands, key=len)
+    assert len(commands) > 300 * 8 and "nicheloop csc-cohort" in longest and len(longest) < 131_072 / 2
+    assert 300 * 7 * len(f"{results}/samples/tumour_0000/csc.parquet") > 131_072
+
+
 def test_every_rule_carries_the_digest_of_its_code(repository):
     for rule_file in (repository.folder / "workflow/rules").glob("*.smk"):
         rules = re.split(r"^rule ", rule_file.read_text(), flags=re.MULTILINE)[1:]
