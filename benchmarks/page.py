@@ -154,7 +154,7 @@ def growth() -> list[str]:
             f"| rule | {sizes} | exponent |",
             "|---|" + "---:|" * (len(rows) + 1),
         ]
-        for name in sorted(rows[-1]["rules"], key=lambda k: -rows[-1]["rules"][k]["cpu_seconds"]):
+        for name in rules(rows):
             cells = [
                 f"{r['rules'][name]['cpu_seconds']:,.0f}, {r['rules'][name]['peak_mb']:,.0f}"
                 if name in r["rules"]
@@ -162,11 +162,29 @@ def growth() -> list[str]:
                 for r in rows
             ]
             lines.append(f"| {name} | {' | '.join(cells)} | {found['exponents'].get(name, '-')} |")
-        lines += [""]
+        lines += ["", whole_runs(rows), ""]
         if len(rows) > 1:
             plot(rows)
             lines += ["![processor time and peak memory of each rule against cells](images/growth.png)", ""]
     return lines + missing("growth", rows)
+
+
+def rules(rows: list[dict[str, Any]]) -> list[str]:
+    """Rules of all runs, by the processor time of the largest run that has them."""
+    last = {name: rule["cpu_seconds"] for row in rows for name, rule in row["rules"].items()}
+    return sorted(last, key=lambda name: -last[name])
+
+
+def whole_runs(rows: list[dict[str, Any]]) -> str:
+    """Wall time, memory of all processes and disk of each run, in a sentence."""
+    said = []
+    for r in rows:
+        without = f" without {', '.join(r['without'])}" if r["without"] else ""
+        said.append(
+            f"{r['cells']:,} cells ({r['samples']:,} samples{without}) {r['seconds']:,.0f} s, "
+            f"{r['peak_mb'] / 1000:,.1f} GB, {r['disk_mb'] / 1000:,.1f} GB"
+        )
+    return f"Whole runs, wall time, memory of all processes together and disk: {'; '.join(said)}."
 
 
 def plot(rows: list[dict[str, Any]]) -> None:
@@ -177,7 +195,7 @@ def plot(rows: list[dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    names = sorted(rows[-1]["rules"], key=lambda k: -rows[-1]["rules"][k]["cpu_seconds"])[:8]
+    names = rules(rows)[:8]
     for axis, key, label in (
         (axes[0], "cpu_seconds", "processor seconds, all jobs"),
         (axes[1], "peak_mb", "peak MB of a job"),
@@ -209,23 +227,25 @@ def scaling() -> list[str]:
     rows = found["rows"] if found else []
     if not rows:
         return ["Not measured yet: `make bench-growth`.", ""]
-    last, at = rows[-1], (1_000_000, 10_000_000)
+    at = [n for n in (1_000_000, 10_000_000) if n > rows[-1]["cells"] and len(rows) > 1]
     sizes = ", ".join(f"{r['cells']:,}" for r in rows)
     lines = [f"Measured at {sizes} cells by `make bench-growth`; {machine(found['machine'])}."]
-    if len(rows) > 1:
+    if at:
         lines[0] += (
             " The last columns go beyond what was measured (the larger of a fitted power and a line through the "
             "last two sizes): take them as orders of magnitude."
         )
     far = " | ".join(f"{n / 1e6:g} million: processor hours, peak MB of a job" for n in at)
-    lines += ["", f"| rule | jobs | peak MB of a job | processor s, all jobs |{f' {far} |' if len(rows) > 1 else ''}"]
-    lines += ["|---|---:|---:|---:|" + "---:|" * (len(at) if len(rows) > 1 else 0)]
-    for name in sorted(last["rules"], key=lambda k: -last["rules"][k]["cpu_seconds"]):
-        rule = last["rules"][name]
-        points = [(r["cells"], r["rules"][name]) for r in rows if name in r["rules"]]
+    lines += ["", f"| rule | jobs | peak MB of a job | processor s, all jobs |{f' {far} |' if at else ''}"]
+    lines += ["|---|---:|---:|---:|" + "---:|" * len(at)]
+    for name in rules(rows):
+        mine = [r for r in rows if name in r["rules"]]
+        rule = mine[-1]["rules"][name]
+        label = name if mine[-1] is rows[-1] else f"{name} ({mine[-1]['cells']:,} cells)"
+        points = [(r["cells"], r["rules"][name]) for r in mine]
         points = [p for p in points if p[1]["cpu_seconds"] > 0 and p[1]["peak_mb"] > 0]
-        cells = [name, f"{rule['jobs']:,}", f"{rule['peak_mb']:,.0f}", f"{rule['cpu_seconds']:,.0f}"]
-        for n in at if len(rows) > 1 else ():
+        cells = [label, f"{rule['jobs']:,}", f"{rule['peak_mb']:,.0f}", f"{rule['cpu_seconds']:,.0f}"]
+        for n in at:
             if len(points) < 2:
                 cells.append("-")
                 continue
@@ -234,8 +254,7 @@ def scaling() -> list[str]:
             peak = rule["peak_mb"] if rule["jobs"] > 1 else beyond([(m, q["peak_mb"]) for m, q in points], n)
             cells.append(f"{hours:,.1f}, {peak:,.0f}")
         lines.append(f"| {' | '.join(cells)} |")
-    disk = "; ".join(f"{r['cells']:,} cells {r['disk_mb']:,} MB" for r in rows)
-    return [*lines, "", f"Disk used by the results: {disk}.", ""]
+    return [*lines, "", whole_runs(rows), ""]
 
 
 def main() -> None:

@@ -66,7 +66,8 @@ def test_scaling_continues_the_fitted_lines(monkeypatch, tmp_path: Path):
     assert page.scaling() == ["Not measured yet: `make bench-growth`.", ""]
     machine = {"processor": "P", "cores_used": 2, "cores": 2, "memory_gb": 24, "python": "3.11"}
     row = lambda n, jobs: {  # noqa: E731
-        "cells": n, "load_before": 0.1, "disk_mb": n // 100,
+        "cells": n, "samples": jobs, "load_before": 0.1, "disk_mb": n // 100, "seconds": n / 100, "peak_mb": 900,
+        "without": ["atlas.h5ad"] if n == 10**6 else [],
         "rules": {
             "embed": {"jobs": 1, "cpu_seconds": n * 0.036, "peak_mb": n * 0.02},
             "qc": {"jobs": jobs, "cpu_seconds": n * 0.0036, "peak_mb": 300.0},
@@ -80,6 +81,15 @@ def test_scaling_continues_the_fitted_lines(monkeypatch, tmp_path: Path):
     text = page.scaling()
     assert "| embed | 1 | 600 | 1,080 | 10.0, 20,000 | 100.0, 200,000 |" in text
     assert "| qc | 8 | 300 | 108 | 1.0, 300 | 10.0, 300 |" in text  # a job sees one sample, whatever the cohort
+    large = row(10**6, 260)
+    del large["rules"]["qc"]  # left out of this run
+    (tmp_path / "growth.json").write_text(
+        json.dumps({"machine": machine, "rows": [row(10_000, 3), row(30_000, 8), large], "exponents": {}})
+    )
+    text = page.scaling()
+    assert "| embed | 1 | 20,000 | 36,000 | 100.0, 200,000 |" in text  # a million is measured now
+    assert "| qc (30,000 cells) | 8 | 300 | 108 | 10.0, 300 |" in text
+    assert "1,000,000 cells (260 samples without atlas.h5ad) 10,000 s, 0.9 GB, 10.0 GB." in text[-2]
 
 
 def test_page_says_what_was_not_measured(monkeypatch, tmp_path: Path):
