@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-USED = re.compile(r" finished in ([\d.]+) s: ([\d.]+) s of processor time, peak (\d+) MB")
+USED = re.compile(r" finished in ([\d.]+) s: ([\d.]+) s of processor time, (?:peak|at most) (\d+) MB")
 INTERVAL = 0.1  # seconds between two looks at the memory of the tree
 
 

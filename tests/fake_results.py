@@ -403,6 +403,7 @@ def make(results: Path, *, cells: int = 160, assessable: bool = True, seed: int 
     _write(embedding, results, "embedding")
     _write(everything[["cell_id", "sample", "cluster"]].assign(leiden_1=everything["cluster"]), results, "clusters",
            summary={"resolution": 1.0})  # fmt: skip
+    _write(tables.empty("neighbors"), results, "neighbors")
     _write(tables.empty("hvg"), results, "hvg")
     _write(tables.empty("cnv_reference"), results, "cnv_reference")
     _write(pd.DataFrame([{

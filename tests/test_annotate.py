@@ -24,6 +24,7 @@ from nicheloop import (
     tables,
     vocabulary,
 )
+from nicheloop.errors import UserError
 
 OPTIONS = config_cells.Annotate()
 SCORING = config_states.Scoring()
@@ -437,9 +438,17 @@ def test_types_do_not_depend_on_the_clusters(tmp_path):
     ids = io.read_table(one)["cell_id"].tolist()
     coarse = clusters_table(tmp_path / "coarse.parquet", ids, ["1"] * 60)
     fine = clusters_table(tmp_path / "fine.parquet", ids, [str(i) for i in range(60)])
-    embedding = run([one], coarse, tmp_path / "a.parquet", ids).drop(columns="cluster")
+    first = run([one], coarse, tmp_path / "a.parquet", ids).drop(columns="cluster")
     annotate.run_annotate([one], tmp_path / "neighbors.parquet", fine, tmp_path / "b.parquet", options=OPTIONS)
-    pd.testing.assert_frame_equal(embedding, io.read_table(tmp_path / "b.parquet").drop(columns="cluster"))
+    pd.testing.assert_frame_equal(first, io.read_table(tmp_path / "b.parquet").drop(columns="cluster"))
+
+
+def test_fewer_neighbours_than_asked_for_are_a_message(tmp_path):
+    one = sample(tmp_path, "s1", ["t_nk"] * 30 + ["caf"] * 30)
+    ids = io.read_table(one)["cell_id"].tolist()
+    clusters = clusters_table(tmp_path / "clusters.parquet", ids, ["1"] * 60)
+    with pytest.raises(UserError, match=r"holds 15 neighbours.*asks for 30\. Run `embed` again"):
+        run([one], clusters, tmp_path / "a.parquet", ids, OPTIONS.model_copy(update={"n_neighbors": 30}))
 
 
 def test_the_annotation_of_the_input_is_used_instead(tmp_path):
@@ -492,7 +501,7 @@ def test_run_without_any_cell(tmp_path):
     assert io.read_status(tmp_path / "out.parquet").status == "no_cells"
 
 
-def test_run_without_an_embedding_uses_the_cells(tmp_path):
+def test_run_without_neighbours_uses_the_cells(tmp_path):
     one = sample(tmp_path, "s1", ["t_nk"] * 12)
     clusters = clusters_table(tmp_path / "clusters.parquet", [], [])
     run([one], clusters, tmp_path / "out.parquet", [])

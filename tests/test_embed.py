@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from helpers import write_counts
-from nicheloop import embed, io, moments, neighbors, qc
+from nicheloop import cli, embed, io, moments, neighbors, qc
 from nicheloop.config_cells import Embed, Qc
 
 KEEP_ALL = Qc(min_cells_doublets=10**6, min_counts_floor=0, min_counts_cap=0, min_genes_floor=0, min_genes_cap=0)
@@ -127,6 +129,16 @@ def test_hvg_leaves_small_and_failed_samples_out(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------------- components
+def test_files_of_all_samples_are_named_by_their_samples(tmp_path):
+    _, _, hvg = prepare(tmp_path / "a {folder}", cohort([30, 25, 20]))
+    config = json.dumps({"embed": OPTIONS.model_dump()})
+    again = tmp_path / "again.parquet"
+    moments_ = str(tmp_path / "a {folder}" / "{sample}" / "moments.parquet")
+    words = ["hvg", "--moments", moments_, "--samples", "s0,s1,s2", "--out", str(again), "--config", config]
+    assert cli.main(words) == 0
+    assert again.read_bytes() == hvg.read_bytes()
+
+
 def test_components_equal_scikit_learn():
     from sklearn.decomposition import PCA
 
@@ -199,7 +211,7 @@ def test_scales_are_those_of_umap_also_where_cells_share_a_place(seed, n, k, pla
     assert (scale > 0).all()
 
 
-def test_a_neighbour_that_is_not_there_has_no_weight_and_no_say():
+def test_a_neighbour_that_is_not_there_has_no_weight():
     x = np.random.default_rng(0).normal(size=(30, 3))
     indices, distances = neighbors.nearest(x, 6)
     less = neighbors.fuzzy_graph(indices[:, :5], distances[:, :5])

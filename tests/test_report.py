@@ -235,7 +235,7 @@ def test_pages_are_the_same_whatever_the_processes(report_results: Path, tmp_pat
     assert written[0] == written[1]
 
 
-def test_a_page_leaves_no_figures_to_the_next(report_results: Path) -> None:
+def test_a_page_leaves_no_figures_to_the_next(report_results: Path, tmp_path: Path) -> None:
     import gc
 
     from matplotlib.figure import Figure
@@ -245,12 +245,13 @@ def test_a_page_leaves_no_figures_to_the_next(report_results: Path) -> None:
 
     gc.collect()
     before = alive()
-    data = report_data.Data(report_results, load_config({}))
+    shutil.copytree(report_results, tmp_path, ignore=shutil.ignore_patterns("report*", "figures"), dirs_exist_ok=True)
+    data = report_data.Data(tmp_path, load_config({}))
     counts = []
     for sample in [data.samples[0]] * 3:
         report.write_sample_page(data, sample)
         counts.append(alive() - before)
-    assert counts[0] > 0 and counts[2] <= counts[0]  # those of one page are still there, not those of three
+    assert counts[2] <= counts[0]  # those of one page may still be there, not those of three
 
 
 def test_whether_a_table_has_rows_is_known_without_reading_it(

@@ -15,7 +15,7 @@ import numpy as np
 
 from nicheloop import genes as identity
 from nicheloop import io, neighbourhood, vocabulary
-from nicheloop.errors import NotAssessable
+from nicheloop.errors import NotAssessable, UserError
 from nicheloop.marker_evidence import cell_evidence, kin
 
 if TYPE_CHECKING:
@@ -254,7 +254,14 @@ def run_annotate(
         order = cells["cell_id"].argsort(kind="stable").to_numpy()  # results do not depend on the order of cells
         cells = cells.iloc[order].reset_index(drop=True)
         ids = cells["cell_id"].to_numpy(dtype=object)
-        near = neighbourhood.surroundings(io.read_table(neighbors), ids, options.n_neighbors)
+        table = io.read_table(neighbors)
+        kept = len(table.columns) - 2
+        if kept < min(options.n_neighbors, len(table) - 1):
+            raise UserError(
+                f"{neighbors}: holds {kept} neighbours of a cell, and annotate.n_neighbors asks for "
+                f"{options.n_neighbors}. Run `embed` again with the same configuration."
+            )
+        near = neighbourhood.surroundings(table, ids, options.n_neighbors)
         # A column that is NA throughout was dropped above.
         missing = np.full(len(cells), None, dtype=object)
         given = cells["annotation_input"].to_numpy(dtype=object) if "annotation_input" in cells else missing

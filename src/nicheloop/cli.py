@@ -19,7 +19,6 @@ from typing import Any
 
 import nicheloop
 from nicheloop.errors import UserError, error_number
-from nicheloop.folded import unfold
 from nicheloop.usage import Used
 
 log = logging.getLogger("nicheloop")
@@ -51,7 +50,7 @@ RECEPTORS = {"receptors": "cohort/receptor_status.tsv: subtypes where the sheet 
 
 
 def _lists(*names: str) -> dict[str, str]:
-    return {n: f"{n} file of every sample, in the same order; also as samples/{{A,B}}/file" for n in names}
+    return {n: f"{n} file of every sample, in the same order" for n in names}
 
 
 STAGES = (
@@ -159,12 +158,20 @@ def _section(config: Any, path: str) -> Any:
     return value
 
 
+def _each(given: Sequence[str], samples: str | None) -> list[Path]:
+    """Paths as given; with samples each of them stands for one path per sample, ``{sample}`` for its name."""
+    if samples is None:
+        return [Path(path) for path in given]
+    around = [path.rpartition("{sample}") for path in given]
+    return [Path(f"{before}{s if mark else ''}{after}") for before, mark, after in around for s in samples.split(",")]
+
+
 def _run_stage(stage: Stage, args: argparse.Namespace) -> None:
     module, function = stage.function.split(".")
     call = getattr(importlib.import_module(f"nicheloop.{module}"), function)
     arguments: dict[str, Any] = {name: Path(getattr(args, name)) for name in (*stage.files, *stage.outputs)}
     arguments |= {name: Path(getattr(args, name)) for name in stage.optional or {} if getattr(args, name)}
-    arguments |= {name: [Path(p) for p in unfold(getattr(args, name))] for name in stage.lists or {}}
+    arguments |= {name: _each(getattr(args, name), args.samples) for name in stage.lists or {}}
     config = _resolve_config(args.config)
     arguments |= {keyword: _section(config, path) for keyword, path in (stage.sections or {}).items()}
     if stage.seed:
@@ -214,7 +221,7 @@ def _facts(args: argparse.Namespace) -> None:
     from nicheloop import facts
 
     facts.run_facts(
-        [Path(p) for p in unfold(args.records)], args.out, catalogue=_resolve_config(args.config).download.catalogue
+        _each(args.records, args.samples), args.out, catalogue=_resolve_config(args.config).download.catalogue
     )
 
 
@@ -381,6 +388,7 @@ def parser() -> argparse.ArgumentParser:
     _add_common(sub)
     sub = add("facts", "check what papers state of the data sets used", _facts)
     sub.add_argument("--records", required=True, nargs="+", metavar="FILE", help="ingest.json of every sample")
+    _add_samples(sub)
     sub.add_argument("--out", required=True, metavar="FILE", help="facts.tsv to write")
     _add_common(sub)
 
@@ -404,6 +412,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 f"--{name.replace('_', '-')}", dest=name, required=True, nargs="+", metavar="FILE", help=text
             )
+        if stage.lists:
+            _add_samples(sub)
         for name, text in (stage.optional or {}).items():
             sub.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="FILE", help=f"{text} (optional)")
         for name in stage.outputs:
@@ -467,6 +477,10 @@ def _no_memory(command: str, err: MemoryError) -> str:
         f"{command}: not enough memory ({str(err) or 'the system refused more'}). Give this step more, for instance "
         f"`--set-resources {rule}:mem_mb=16000` on a cluster, or close other programs and use fewer --cores."
     )
+
+
+def _add_samples(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--samples", metavar="A,B", help="names that {sample} in a list of files stands for (optional)")
 
 
 def _add_common(sub: argparse.ArgumentParser, *, seed: bool = False) -> None:

@@ -313,7 +313,11 @@ class Annotate(Section):
         2.0, "z of the cycling score above which a cell cycles", unit="z", why="upper 2.5 % of its null", ge=0
     )
     n_neighbors: int = option(
-        15, "neighbours of a cell that speak for it", unit="cells", why="as in the map; 8 to 30 did alike", ge=0
+        15,
+        "neighbours of a cell that speak for it (embed looks for them, and runs again when it is changed)",
+        unit="cells",
+        why="as in the map; 8 to 30 did alike",
+        ge=0,
     )
     neighbor_weight: float = option(
         0.3,

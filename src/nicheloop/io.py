@@ -203,11 +203,13 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a table written by `write_table`, whole or the named columns.
 
-    `where`: of a Parquet table only rows that fulfil all of ``(column, "==" or "in", value)``.
+    `where`: only rows that fulfil all of ``(column, "==" or "in", value)``; of Parquet tables only.
     """
     import pandas as pd
 
     if str(path).endswith(".tsv"):
+        if where is not None:
+            raise ValueError(f"{path}: rows are chosen in Parquet tables only")
         return pd.read_csv(path, sep="\t", na_values=["NA"], keep_default_na=False, usecols=columns)
     return pd.read_parquet(path, columns=columns, filters=where)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import threading
@@ -35,14 +36,15 @@ class Used:
 
     def _look(self) -> None:
         while not self._ended.wait(INTERVAL):
-            self._children = max(self._children, sum(highest(child) for child in descendants("self")))
+            with contextlib.suppress(OSError):  # a process ended while it was looked at
+                self._children = max(self._children, sum(highest(child) for child in descendants("self")))
 
     def __str__(self) -> str:
         """Seconds, processor seconds and peak."""
         own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         processor = sum(u.ru_utime + u.ru_stime for u in (own, others))
-        # where processes cannot be looked at: bytes on macOS, kB elsewhere
-        peak = highest("self") or own.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        # where processes cannot be looked at: the largest of the others; bytes on macOS, kB elsewhere
+        peak = highest("self") or (own.ru_maxrss + others.ru_maxrss) / (1e6 if sys.platform == "darwin" else 1e3)
         return (
             f"{time.perf_counter() - self._start:.2f} s: {processor:.2f} s of processor time, "
             f"peak {peak + self._children:.0f} MB"
@@ -52,11 +54,7 @@ class Used:
 def descendants(process: str) -> Iterator[str]:
     """Identifiers of the processes a process has started, and of theirs (Linux; elsewhere none)."""
     for listed in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            children = listed.read_text().split()
-        except OSError:  # it has just ended
-            continue
-        for child in children:
+        for child in listed.read_text().split():
             yield child
             yield from descendants(child)
 

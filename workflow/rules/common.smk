@@ -13,7 +13,7 @@ if SOURCE.is_dir():
 
 from snakemake.exceptions import WorkflowError
 
-from nicheloop import folded, sheet, warm
+from nicheloop import sheet, warm
 from nicheloop.datasets import downloads
 from nicheloop.errors import UserError
 from nicheloop.workflow import code_digest, job_environment, prepare, stage_config
@@ -53,11 +53,17 @@ def per_sample(name):
 
 
 def lists(*names):
-    """Options of a command for inputs of which every sample has one, in few words."""
+    """Options of a command for inputs of which every sample has one: the samples, and what their files are called.
+
+    In full they are longer than the 128 kB that Linux allows the command of a shell where there are some hundred.
+    """
 
     def options(wildcards, input):
-        given = [(name.replace("_", "-"), folded.fold(getattr(input, name))) for name in names]
-        return " ".join(f"--{option} {shlex.join(paths)}" for option, paths in given)
+        given = ["--samples", ",".join(SAMPLES)]
+        for name in names:
+            path = Path(getattr(input, name)[0])
+            given += [f"--{name.replace('_', '-')}", str(path.parents[1] / "{sample}" / path.name)]
+        return shlex.join(given)
 
     return options
 
@@ -88,7 +94,7 @@ def minutes(first):
 
 
 def sections(*names):
-    """JSON of the configuration sections a rule reads."""
+    """JSON of the configuration sections, or single options, a rule reads."""
     return stage_config(SETTINGS, *names)
 
 
