@@ -220,10 +220,10 @@ def test_doubt_bounds_what_a_cell_can_say_and_ruled_out_stays_ruled_out():
 def test_looks_against_a_count_by_hand():
     p = np.eye(2)[[0, 0, 0, 1]]
     near = np.array([[1, 2], [0, 2], [0, 3], [0, 1]])
-    learnt = neighbourhood.looks(p, near, own=0.6, cells=1e-9)
+    learnt = neighbourhood.looks(p, neighbourhood.adjacency(near), 2, own=0.6, cells=1e-9)
     assert np.allclose(learnt, [[5 / 6, 1 / 6], [1.0, 0.0]], atol=1e-6)
     # Nothing seen: expected own share, less for a type too small to surround its own cells.
-    prior = neighbourhood.looks(p, np.full((4, 2), -1), own=0.6, cells=1.0)
+    prior = neighbourhood.looks(p, neighbourhood.adjacency(np.full((4, 2), -1)), 2, own=0.6, cells=1.0)
     frequency = np.array([3.5, 1.5]) / 5
     assert np.allclose(prior[0], 0.6 * np.array([1, 0]) + 0.4 * frequency)
     assert np.allclose(prior[1], 0.3 * np.array([0, 1]) + 0.7 * frequency)

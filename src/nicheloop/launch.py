@@ -441,7 +441,7 @@ def _run_held(
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile"), "--directory", str(out),
         "--configfile", str(configfile), "--cores", str(cores), "--rerun-incomplete", "--show-failed-logs",
-        "--quiet", *quiet, *flags, *snakemake,
+        "--scheduler", "greedy", "--quiet", *quiet, *flags, *snakemake,
         "--config", f"samples={samples}", f"results={out}",
         *([f"dataset={json.dumps(dataset)}"] if dataset else []),
         *([f"download={json.dumps({'catalogue': catalogue})}"] if catalogue else []),

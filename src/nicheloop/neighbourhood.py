@@ -15,6 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     Floats = NDArray[np.float64]
     Indices = NDArray[np.int64]
@@ -58,14 +59,13 @@ def within(neighbours: Indices, index: Indices) -> Indices:
     return position[neighbours[index]]
 
 
-def over_neighbours(values: Floats, neighbours: Indices) -> Floats:
-    """(cells, columns) sum of `values` over the neighbours of each cell; -1 adds nothing."""
+def adjacency(neighbours: Indices) -> csr_matrix:
+    """(cells, cells) matrix that sums values over the neighbours of each cell; -1 adds nothing."""
     from scipy.sparse import csr_matrix
 
     there = neighbours != NOBODY
     ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-    graph = csr_matrix((np.ones(ends[-1]), neighbours[there], ends), shape=(len(neighbours), len(values)))
-    return np.asarray(graph @ values)
+    return csr_matrix((np.ones(ends[-1]), neighbours[there], ends), shape=(len(neighbours), len(neighbours)))
 
 
 def softened(evidence: Floats, doubt: float) -> Floats:
@@ -82,15 +82,17 @@ def softened(evidence: Floats, doubt: float) -> Floats:
     return np.asarray(np.where(np.isinf(evidence), -np.inf, best + np.logaddexp(evidence - best, np.log(doubt))))
 
 
-def looks(p: Floats, neighbours: Indices, *, own: float, cells: float) -> Floats:
+def looks(p: Floats, graph: csr_matrix, k: int, *, own: float, cells: float) -> Floats:
     """Learn what the neighbours of each type look like.
 
     Parameters
     ----------
     p
         (cells, types) probabilities.
-    neighbours
-        (cells, k) as `surroundings` returns them.
+    graph
+        (cells, cells) `adjacency` of the cells.
+    k
+        Neighbours of a cell that has all of them.
     own
         Share of neighbours expected to be of the cell's own type before anything is seen.
     cells
@@ -101,10 +103,10 @@ def looks(p: Floats, neighbours: Indices, *, own: float, cells: float) -> Floats
     (types, types); row t: chances that a neighbour of a cell of type t is of each type.
     """
     n, t = p.shape
-    size, k = p.sum(axis=0), neighbours.shape[1]
+    size = p.sum(axis=0)
     frequency = (size + 0.5) / (n + 0.5 * t)
     expected = own * np.minimum(1.0, size / max(k, 1))  # three cells cannot surround each other with fifteen
-    counts = p.T @ over_neighbours(p, neighbours) / max(k, 1)
+    counts = p.T @ (graph @ p) / max(k, 1)
     counts += cells * (np.diag(expected) + (1 - expected)[:, None] * frequency[None, :])
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
@@ -156,10 +158,10 @@ def posterior(
     if n == 0 or t == 0:
         return np.zeros((n, t))
     p: Any = softmax(base, axis=1)
-    score = base
+    score, graph, k = base, adjacency(neighbours), neighbours.shape[1]
     for _ in range(rounds):
-        chances = np.log(p @ looks(p, neighbours, own=own, cells=cells).T)
-        score = base + np.log((p.sum(axis=0) + 0.5) / (n + 0.5 * t)) + weight * over_neighbours(chances, neighbours)
+        chances = np.log(p @ looks(p, graph, k, own=own, cells=cells).T)
+        score = base + np.log((p.sum(axis=0) + 0.5) / (n + 0.5 * t)) + weight * (graph @ chances)
         new = (p + softmax(score, axis=1)) / 2
         done = np.abs(new - p).max() < tolerance
         p = new
