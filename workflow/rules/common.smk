@@ -140,6 +140,11 @@ def data_path(wildcards):
 
 
 onstart:
+    # To keep to its default of 100 starts a second Snakemake looks at all waiting jobs again every second, and once more
+    # for every job that has ended: with thousands of jobs that takes a core of its own.
+    rate = workflow.scheduling_settings.max_jobs_per_timespan
+    if rate is not None and (rate.max_jobs, rate.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
     if _HERE and workflow.local_exec and warm.POSSIBLE and warm.ADDRESS not in os.environ:
         source = {"PYTHONPATH": str(SOURCE)} if SOURCE.is_dir() else {}
         try:
