@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kstest, norm
 
 from helpers import record_of
 from nicheloop import enrich, genes, io
@@ -263,3 +264,59 @@ def test_aldh1a3_is_a_contrast_of_its_own(tmp_path):
     assert {"aldh1a3_high", "aldh1a3_low"} <= set(table["state"])
     high = table[table["state"] == "aldh1a3_high"]
     assert set(high["n_cells"]) == {int((csc["aldh1a3_state"] == "high").sum())}
+
+
+def paired(n_patients: int, n_genes: int = 150, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pseudobulks of two states per patient: 30 genes differ by a factor of 1.6, patients differ more than that."""
+    rng = np.random.default_rng(seed)
+    base = rng.lognormal(4, 1, n_genes) * rng.lognormal(0, 0.8, (n_patients, n_genes))
+    change = np.where(np.arange(n_genes) < 30, np.where(np.arange(n_genes) % 2, 1.6, 1 / 1.6), 1.0)
+    mean = np.stack([base * change, base], axis=1).reshape(2 * n_patients, n_genes)
+    counts = rng.poisson(mean * rng.gamma(10, 0.1, mean.shape))
+    index = [f"b{i}" for i in range(2 * n_patients)]
+    metadata = pd.DataFrame(
+        {"patient": np.repeat([f"p{i}" for i in range(n_patients)], 2), "state": ["high", "low"] * n_patients},
+        index=index,
+    )
+    return pd.DataFrame(counts, index=index, columns=[f"G{i:03d}" for i in range(n_genes)]), metadata
+
+
+def test_patients_in_parts_give_what_one_fit_of_all_gives():
+    counts, metadata = paired(24)
+    whole = enrich.paired_de(counts, metadata).set_index("gene")
+    parts = enrich.parts_of(metadata, 9)
+    assert [p["patient"].nunique() for p in parts] == [8, 8, 8]
+    assert sorted(i for p in parts for i in p.index) == sorted(metadata.index)
+    fits = [enrich.paired_de(counts.loc[p.index], p) for p in parts]
+    pooled = enrich.pooled_de(fits, [8, 8, 8]).set_index("gene")
+    assert list(pooled.index) == list(whole.index)
+    assert np.corrcoef(pooled["log2_fold_change"], whole["log2_fold_change"])[0, 1] > 0.98
+    assert np.abs(pooled["log2_fold_change"] - whole["log2_fold_change"]).max() < 0.25
+    assert (pooled["standard_error"] / whole["standard_error"]).between(0.7, 1.4).mean() > 0.9
+    for found in (whole, pooled):
+        assert (found["q"][:30] < 0.05).mean() > 0.8
+    null = pooled["p"][30:]
+    assert kstest(null, "uniform").pvalue > 0.001 and (null < 0.05).mean() < 0.15
+
+
+def test_pooled_fold_changes_by_hand():
+    def fit(effect, error, counts=10.0):
+        return pd.DataFrame(
+            {"gene": ["A", "B"], "mean_counts": counts, "log2_fold_change": effect, "standard_error": error}
+        )
+
+    got = enrich.pooled_de([fit([1.0, np.nan], [1.0, np.nan]), fit([4.0, np.nan], [2.0, np.nan], 40.0)], [1, 2])
+    a, b = got.iloc[0], got.iloc[1]
+    assert a["log2_fold_change"] == pytest.approx((1 / 1 + 4 / 4) / (1 + 1 / 4))
+    assert a["standard_error"] == pytest.approx((1 + 1 / 4) ** -0.5) and a["mean_counts"] == pytest.approx(30)
+    assert a["statistic"] == pytest.approx(a["log2_fold_change"] / a["standard_error"])
+    assert a["q"] == a["p"] == pytest.approx(2 * norm.sf(a["statistic"]))  # the only gene with a p
+    assert b[["log2_fold_change", "statistic", "p", "q"]].isna().all()
+    alone = enrich.pooled_de([fit([1.0, 2.0], [1.0, 1.0]), fit([4.0, np.nan], [2.0, np.nan])], [1, 1])
+    assert alone["log2_fold_change"][1] == 2.0  # a fit without a count of it has no say
+
+
+def test_few_patients_are_one_fit():
+    _, metadata = paired(7)
+    assert [len(p) for p in enrich.parts_of(metadata, 7)] == [14]
+    assert [p["patient"].nunique() for p in enrich.parts_of(metadata, 3)] == [3, 2, 2]

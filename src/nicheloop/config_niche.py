@@ -165,6 +165,13 @@ class Enrich(Section):
         10, "fewest cells of a pseudobulk", unit="cells", why="section 8 of the science notes", ge=3
     )
     min_patients: int = option(3, "fewest patients with both states", unit="patients", why="a paired contrast", ge=2)
+    patients_per_fit: int = option(
+        40,
+        "most patients of one fit; more are fitted in parts of like size, and their fold changes pooled",
+        unit="patients",
+        why="a fit has a column per patient: its time grows with the cube of them, hours at 250",
+        ge=3,
+    )
     min_counts: int = option(
         10, "counts a gene must reach in half of the pseudobulks", unit="UMI", why="as edgeR's filterByExpr", ge=1
     )

@@ -145,7 +145,8 @@ def paired_de(counts: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row per gene, sorted by symbol: gene, mean_counts, log2_fold_change (high against low), statistic (Wald), p, q.
+    One row per gene, sorted by symbol: gene, mean_counts, log2_fold_change (high against low), its standard error,
+    statistic (Wald), p, q.
     """
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.default_inference import DefaultInference
@@ -163,13 +164,59 @@ def paired_de(counts: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
         columns={
             "baseMean": "mean_counts",
             "log2FoldChange": "log2_fold_change",
+            "lfcSE": "standard_error",
             "stat": "statistic",
             "pvalue": "p",
             "padj": "q",
         }
     )
-    found = found[["mean_counts", "log2_fold_change", "statistic", "p", "q"]].astype(float)
+    found = found[["mean_counts", "log2_fold_change", "standard_error", "statistic", "p", "q"]].astype(float)
     return found.rename_axis("gene").reset_index().sort_values("gene", ignore_index=True)
+
+
+def parts_of(metadata: pd.DataFrame, most: int) -> list[pd.DataFrame]:
+    """Metadata cut into as few parts as have at most `most` patients each: every n-th patient, sizes differ by one."""
+    patients = list(dict.fromkeys(metadata["patient"]))
+    n = -(-len(patients) // most)
+    return [metadata[metadata["patient"].isin(patients[i::n])] for i in range(n)]
+
+
+def pooled_de(fits: Sequence[pd.DataFrame], sizes: Sequence[int]) -> pd.DataFrame:
+    """Pool fits of different patients by the inverse of their variances (a fixed effect, as in one fit of all).
+
+    Parameters
+    ----------
+    fits
+        As `paired_de` returns them, of the same genes.
+    sizes
+        (fits,) patients of each.
+
+    Returns
+    -------
+    As `paired_de`; p two-sided from the normal distribution, q Benjamini-Hochberg over the genes with a p.  A fit
+    without a fold change of a gene (no count in it) has no say on that gene; NA: none has one.
+    """
+    import pandas as pd
+    from scipy.stats import norm
+
+    def stacked(column: str) -> np.ndarray:
+        return np.array([fit.set_index("gene")[column].reindex(genes).to_numpy(float) for fit in fits])
+
+    genes = sorted({g for fit in fits for g in fit["gene"]})
+    effect, error = stacked("log2_fold_change"), stacked("standard_error")
+    weight = np.where(np.isfinite(effect) & (error > 0), 1.0 / error**2, 0.0)
+    total = weight.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(total > 0, (weight * np.nan_to_num(effect)).sum(axis=0) / total, np.nan)
+        error = np.where(total > 0, 1 / np.sqrt(total), np.nan)
+    p = 2 * norm.sf(np.abs(mean / error))
+    q = np.full(len(genes), np.nan)
+    q[np.isfinite(p)] = stats.bh(p[np.isfinite(p)])
+    counts = np.average(stacked("mean_counts"), axis=0, weights=np.array(sizes, dtype=float))
+    return pd.DataFrame({
+        "gene": genes, "mean_counts": counts, "log2_fold_change": mean, "standard_error": error,
+        "statistic": mean / error, "p": p, "q": q,
+    })  # fmt: skip
 
 
 def enrichment(
@@ -273,8 +320,13 @@ def contrast_tables(
             f"{options.min_set} are needed"
         )
         return _unanswered(contrast, "too_few_genes", reason, n)
-    found = paired_de(counts, metadata)
+    parts = parts_of(metadata, options.patients_per_fit)
+    fits = [paired_de(counts.loc[part.index], part) for part in parts]
+    found = fits[0] if len(fits) == 1 else pooled_de(fits, [part["patient"].nunique() for part in parts])
+    found = found.drop(columns="standard_error")
     reason = f"{high} against {low} cells, ~ patient + state, {n} patients"
+    if len(fits) > 1:
+        reason += f", fitted in {len(fits)} parts whose fold changes were pooled by inverse variance"
     defining = defining_genes(contrast)
     circular = found["gene"].isin(defining)
     de = found.assign(contrast=contrast, status="ok", reason=reason, n_patients=n, circular=circular)
