@@ -21,7 +21,8 @@ rule status:
         out="<results>/cohort/status.tsv",
         samples="<results>/cohort/samples.tsv",
         composition="<results>/cohort/composition.tsv",
-        each=per_sample("status.json"),
+        # samples/<sample>/status.json is written as well.  Snakemake notes every input for every output: with both per
+        # sample its own process stood still for a minute at 260 samples.
     log:
         "<results>/logs/status.log",
     benchmark:
