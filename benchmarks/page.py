@@ -180,9 +180,10 @@ def whole_runs(rows: list[dict[str, Any]]) -> str:
     said = []
     for r in rows:
         without = f" without {', '.join(r['without'])}" if r["without"] else ""
+        note = f" ({r['note']})" if "note" in r else ""
         said.append(
             f"{r['cells']:,} cells ({r['samples']:,} samples{without}) {r['seconds']:,.0f} s, "
-            f"{r['peak_mb'] / 1000:,.1f} GB, {r['disk_mb'] / 1000:,.1f} GB"
+            f"{r['peak_mb'] / 1000:,.1f} GB, {r['disk_mb'] / 1000:,.1f} GB{note}"
         )
     return f"Whole runs, wall time, memory of all processes together and disk: {'; '.join(said)}."
 
