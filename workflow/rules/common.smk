@@ -150,10 +150,7 @@ onstart:
         try:
             os.environ[warm.ADDRESS], _ = warm.start({**os.environ, **_JOBS, **source})
         except OSError as error:
-            print(
-                f"nicheloop: jobs start one by one, half a second later each: {error}.",
-                file=sys.stderr,
-            )
+            print(f"nicheloop: jobs start one by one, half a second later each: {error}.", file=sys.stderr)
 
 
 onerror:
@@ -196,10 +193,7 @@ FIGURE_CHAPTERS = {
 
 def chapter_of(wildcards):
     name = wildcards.figure
-    return next(
-        (c for start, c in FIGURE_CHAPTERS.items() if name.startswith(start)),
-        "13 Other",
-    )
+    return next((c for start, c in FIGURE_CHAPTERS.items() if name.startswith(start)), "13 Other")
 
 
 def figure_labels(wildcards):
