@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 
 from helpers import write_counts
@@ -296,6 +298,29 @@ def test_pools_weigh_by_cells_and_keep_chemistries_apart(tmp_path):
     assert without["chemistry:v3"].n_cells == 30 and "normal_epithelium" not in without
     malignancy.run_cnv_reference([pairs[4][0]], [pairs[4][1]], tmp_path / "none.parquet")
     assert io.read_status(tmp_path / "none.parquet").status == "no_reference_cells"
+
+
+@given(seed=st.integers(0, 2**16), rows_at_once=st.integers(1, 9))
+def test_pools_read_piece_by_piece_are_those_of_the_whole_table(seed, rows_at_once, tmp_path_factory):
+    rng = np.random.default_rng(seed)
+    keys = pd.MultiIndex.from_product([["chemistry:v2", "chemistry:v3"], list("ABCD"), ["G1", "G2", "G3", "G4"]])
+    table = keys.to_frame(index=False, name=["pool", "patient", "gene"]).sample(20, random_state=seed).sort_index()
+    table = table.assign(n_cells=rng.integers(1, 50, 20), n_samples=1, mean_lognorm=rng.random(20))
+    path = tmp_path_factory.mktemp("pools") / "reference.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(io, "ROW_GROUP", rows_at_once)
+        io.write_table(table, path, "cnv_reference")
+    symbols = np.array(["G3", "absent", "G1"], dtype=object)
+    found = cnv_reference.read_pools(path, symbols, leave_out="B")
+    others = table[table["patient"] != "B"]
+    assert set(found) == set(others["pool"])
+    for name, pool in found.items():
+        rows = others[others["pool"] == name]
+        for gene, mean in zip(symbols, pool.mean, strict=True):
+            of_gene = rows[rows["gene"] == gene]
+            expected = np.average(of_gene["mean_lognorm"], weights=of_gene["n_cells"]) if len(of_gene) else np.nan
+            np.testing.assert_allclose(mean, expected, rtol=1e-12)
+        assert pool.n_cells == rows.groupby("gene")["n_cells"].sum().max()
 
 
 def test_a_pool_of_deep_samples_is_read_at_the_depth_of_a_shallow_one() -> None:

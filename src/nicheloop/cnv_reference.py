@@ -160,22 +160,25 @@ def read_pools(path: str | Path, symbols: NDArray[np.object_], leave_out: str | 
     import pyarrow.parquet as pq
 
     names = ["pool", "patient", "gene"]
+    place = {str(gene): i for i, gene in enumerate(symbols)}  # genes the sample lacks follow: they count cells too
+    sums: dict[str, Floats] = {}  # (2, genes) cells, and expression summed over them
     # as codes: cells of many patients and genes would otherwise be as many strings
-    table = pq.read_table(path, columns=[*names, "n_cells", "mean_lognorm"], read_dictionary=names).to_pandas()
-    table = table[table["patient"] != leave_out]
-    n = table["n_cells"].astype(float)
-    sums = table[["pool", "gene"]].assign(n_cells=n, weighted=n * table["mean_lognorm"])
-    sums = sums.groupby(["pool", "gene"], observed=True).sum().reset_index()
-    return {
-        str(name): Pool(
-            (part["weighted"] / part["n_cells"])
-            .set_axis(part["gene"].astype(str))
-            .reindex(symbols)
-            .to_numpy(np.float64),
-            int(part["n_cells"].max()),
-        )
-        for name, part in sums.groupby("pool", observed=True)
-    }
+    with pq.ParquetFile(path, read_dictionary=names) as file:
+        for group in range(file.num_row_groups):  # one at a time: the table grows with the cohort, its sums do not
+            rows = file.read_row_group(group, columns=[*names, "n_cells", "mean_lognorm"]).to_pandas()
+            for pool, part in rows[rows["patient"] != leave_out].groupby("pool", observed=True):
+                genes = part["gene"].cat
+                at = np.array([place.setdefault(g, len(place)) for g in genes.categories])[genes.codes]
+                n = part["n_cells"].to_numpy(np.float64)
+                before = sums.get(str(pool), np.zeros((2, 0)))
+                new = [np.bincount(at, w, len(place)) for w in (n, n * part["mean_lognorm"].to_numpy(np.float64))]
+                sums[str(pool)] = np.pad(before, ((0, 0), (0, len(place) - before.shape[1]))) + new
+    out = {}
+    for pool, (n, total) in sums.items():
+        mean = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+        listed = np.pad(mean, (0, len(place) - len(mean)), constant_values=np.nan)[: len(symbols)]
+        out[pool] = Pool(listed, int(n.max()))
+    return out
 
 
 def run_cnv_reference(profiles: list[Path], records: list[Path], out: str | Path) -> None:
