@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -143,12 +144,31 @@ def test_components_equal_scikit_learn():
     from sklearn.decomposition import PCA
 
     x = np.random.default_rng(0).gamma(1, 1, (500, 60)) @ np.random.default_rng(1).normal(0, 1, (60, 60)) + 5
-    parts = [x[:100], x[100:101], x[101:]]
+    parts = [sparse.csr_matrix(x[:100]), sparse.csr_matrix(x[100:101]), sparse.csr_matrix(x[101:])]
     loadings, variances = neighbors.principal_axes(*neighbors.gram(parts, 60), 12)
     oracle = PCA(12, svd_solver="full").fit(x)
     np.testing.assert_allclose(variances, oracle.explained_variance_, rtol=1e-6)
     np.testing.assert_allclose(np.abs((loadings * oracle.components_.T).sum(axis=0)), 1, rtol=1e-9)
     assert (loadings[np.abs(loadings).argmax(axis=0), range(12)] > 0).all()
+
+
+@given(seed=st.integers(0, 2**16), density=st.floats(0.0, 1.0), rows=st.integers(1, 40))
+def test_sums_of_components_equal_dense_products(seed, density, rows):
+    rng = np.random.default_rng(seed)
+    x = sparse.random(rows, 9, density=density, random_state=seed, dtype=np.float32, format="csr")
+    back = np.concatenate([np.arange(a, b)[::-1] for a, b in itertools.pairwise(x.indptr)]).astype(int)
+    twice = np.repeat(back, 2)  # genes in falling order, each in two halves, as a matrix may come
+    messy = sparse.csr_matrix((x.data[twice] / 2, x.indices[twice], 2 * x.indptr), shape=x.shape)
+    cut = rng.integers(0, rows + 1)
+    dense = x.toarray().astype(np.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "BLOCK", 7)
+        found = [neighbors.gram([messy[:cut], messy[cut:]], 9, threads) for threads in (1, 2)]
+    for total, sums, n in found:
+        np.testing.assert_allclose(total, dense.T @ dense, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(sums, dense.sum(axis=0), rtol=1e-6, atol=1e-9)
+        assert n == rows
+    np.testing.assert_array_equal(found[0][0], found[1][0])
 
 
 def test_embed_components_equal_pca_of_the_lognormalised_cohort(tmp_path):

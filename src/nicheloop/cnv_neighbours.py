@@ -49,7 +49,7 @@ def coordinates(x: sparse.csr_matrix, n_genes: int, n_components: int) -> Floats
         return np.zeros((x.shape[0], 1))
     part = x[:, chosen]
     with neighbors.one_thread():
-        total, sums, n = neighbors.gram(neighbors.dense_blocks(part), len(chosen))
+        total, sums, n = neighbors.gram([part], len(chosen))
         loadings, _ = neighbors.principal_axes(total, sums, n, n_components)
         scores = np.asarray(part @ loadings) - (sums / n) @ loadings
     length = np.sqrt((scores**2).sum(axis=1, keepdims=True))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -181,34 +182,46 @@ Method = Literal["auto", "leidenalg", "igraph"]
 Edges = tuple[int, np.ndarray, np.ndarray]  # cells, (edges, 2) ends, (edges,) weights
 
 
-def partition(
-    edges: Edges, resolution: float, seed: int, method: Method, n_iterations: int
-) -> tuple[np.ndarray, float]:
-    """One run of Leiden: (cells,) labels and the quality it reached."""
-    with lean.without("matplotlib"):
-        import igraph
+class Leiden:
+    """Runs of Leiden on one graph, which each process builds once: that takes as long as half a run."""
 
-    n, ends, weight = edges
-    g = igraph.Graph(n=n, edges=ends, directed=False)
-    weights = weight.tolist()
-    if method == "leidenalg":
-        import leidenalg
+    def __init__(self, edges: Edges, method: Method, n_iterations: int):
+        self.edges, self.method, self.n_iterations = edges, method, n_iterations
 
-        part = leidenalg.find_partition(
-            g, leidenalg.RBConfigurationVertexPartition, weights=weights, resolution_parameter=resolution,
-            n_iterations=n_iterations, seed=seed,
-        )  # fmt: skip
-        quality = part.quality()
-    else:
-        import random
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k != "_graph"}
 
-        igraph.set_random_number_generator(random.Random(seed))
-        part = g.community_leiden(
-            objective_function="modularity", weights=weights, resolution=resolution, n_iterations=n_iterations
-        )
-        igraph.set_random_number_generator(random)
-        quality = g.modularity(part.membership, weights=weights, resolution=resolution) if weights else 0.0
-    return np.asarray(part.membership, dtype=np.int64), float(quality)
+    @cached_property
+    def _graph(self) -> tuple[Any, list[float]]:
+        with lean.without("matplotlib"):
+            import igraph
+
+        n, ends, weight = self.edges
+        return igraph.Graph(n=n, edges=ends, directed=False), weight.tolist()
+
+    def __call__(self, resolution: float, seed: int) -> tuple[np.ndarray, float]:
+        """One run: (cells,) labels and the quality it reached."""
+        g, weights = self._graph
+        if self.method == "leidenalg":
+            import leidenalg
+
+            part = leidenalg.find_partition(
+                g, leidenalg.RBConfigurationVertexPartition, weights=weights, resolution_parameter=resolution,
+                n_iterations=self.n_iterations, seed=seed,
+            )  # fmt: skip
+            quality = part.quality()
+        else:
+            import random
+
+            import igraph
+
+            igraph.set_random_number_generator(random.Random(seed))
+            part = g.community_leiden(
+                objective_function="modularity", weights=weights, resolution=resolution, n_iterations=self.n_iterations
+            )
+            igraph.set_random_number_generator(random)
+            quality = g.modularity(part.membership, weights=weights, resolution=resolution) if weights else 0.0
+        return np.asarray(part.membership, dtype=np.int64), float(quality)
 
 
 def implementation(method: Method, n_edges: int, igraph_from: int) -> Method:
@@ -257,8 +270,9 @@ def leiden(
     upper = triu(graph, k=1).tocoo()
     edges = (graph.shape[0], np.column_stack([upper.row, upper.col]), upper.data)
     method = implementation(method, upper.nnz, igraph_from)
-    jobs = [(edges, resolution, seed, method, n_iterations) for resolution in resolutions for seed in seeds]
-    found = concurrent(partition, jobs, threads if upper.nnz >= parallel_edges else 1, meanwhile)
+    jobs = [(resolution, seed) for resolution in resolutions for seed in seeds]
+    run = Leiden(edges, method, n_iterations)
+    found = concurrent(run, jobs, threads if upper.nnz >= parallel_edges else 1, meanwhile)
     out = {}
     for i, resolution in enumerate(resolutions):
         repeats, quality = zip(*found[i * len(seeds) : (i + 1) * len(seeds)], strict=True)
@@ -274,7 +288,7 @@ def concurrent(
     """Results of ``call(*job)`` in the order of the jobs, after `meanwhile`.
 
     With several processes, this one does `meanwhile` while the others begin with the jobs, then takes from the end what
-    they have not begun.
+    they have not begun.  `call` is handed to each process once.
     """
     if processes < 2 or not jobs:
         meanwhile()
@@ -282,11 +296,23 @@ def concurrent(
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(min(processes - 1, len(jobs)), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(call, *job) for job in jobs]
+    n, how = min(processes - 1, len(jobs)), get_context("spawn")
+    with ProcessPoolExecutor(n, mp_context=how, initializer=_hold, initargs=(call,)) as pool:
+        futures = [pool.submit(_do, *job) for job in jobs]
         meanwhile()
         own = {i: call(*jobs[i]) for i in reversed(range(len(jobs))) if futures[i].cancel()}
         return [own[i] if i in own else futures[i].result() for i in range(len(jobs))]
+
+
+_given: list[Callable[..., Any]] = []  # what a process of `concurrent` was handed
+
+
+def _hold(call: Callable[..., Any]) -> None:
+    _given.append(call)
+
+
+def _do(*job: Any) -> Any:
+    return _given[0](*job)
 
 
 def most_stable(clusterings: dict[float, Clustering], tolerance: float) -> float:
@@ -398,12 +424,7 @@ def _read_sample(counts: str | Path, qc: str | Path, genes: np.ndarray) -> _Samp
 
 def _components(samples: Sequence[_Sample], n_genes: int, n_pcs: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """(cells, components >= 2) scores and (components,) variances; each sample is read twice, none is kept."""
-
-    def blocks() -> Iterator[np.ndarray]:
-        for sample in samples:
-            yield from neighbors.dense_blocks(sample.block(n_genes))
-
-    total, sums, n = neighbors.gram(blocks(), n_genes, threads)
+    total, sums, n = neighbors.gram((sample.block(n_genes) for sample in samples), n_genes, threads)
     loadings, variances = neighbors.principal_axes(total, sums, n, n_pcs)
     centre = (sums / n) @ loadings
     scores = np.vstack([sample.block(n_genes) @ loadings - centre for sample in samples])

@@ -353,6 +353,23 @@ def tail_counts(
         hits[row] = n
 
 
+def add_pairs(rows: Any, values: Any, starts: Any, indptr: Any, indices: Any, data: Any, place: Any, out: Any) -> None:
+    """Add X'X to the upper triangle of out (genes, genes); X by gene and by cell, cells' genes in rising order.
+
+    place (cells,) is where each cell's non-zeros begin; it moves on gene by gene, so what follows it in the cell are
+    the genes to pair with, and one row of the sum is written at a time.
+    """
+    one = np.uint64(1)
+    for gene in range(starts.size - 1):
+        row = out[gene]
+        for p in range(np.uint64(starts[gene]), np.uint64(starts[gene + 1])):
+            cell, value = np.uint64(rows[p]), np.float64(values[p])
+            first = place[cell]
+            place[cell] = first + 1
+            for q in range(np.uint64(first), np.uint64(indptr[cell + one])):
+                row[np.uint64(indices[q])] += value * data[q]
+
+
 def cache_folder() -> Path:
     """Folder of the compiled kernels where NUMBA_CACHE_DIR is not set: ``$XDG_CACHE_HOME/nicheloop/numba``."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

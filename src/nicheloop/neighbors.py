@@ -1,6 +1,7 @@
 """Geometry of cells shared by qc and embed: principal axes, nearest neighbours, the fuzzy graph.  See docs/embed.md.
 
-Nothing here compiles at run time: scanpy's way to the same numbers spends up to a minute per process on that.
+Nothing here but one short loop compiles at run time: scanpy's way to the same numbers spends up to a minute per
+process on that.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nicheloop import kernels
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-BLOCK = 2048  # rows made dense at a time
+BLOCK = 2048  # cells worked on at a time
 PARTS = 2  # sums of the Gram matrix taken side by side
 QUERIES = 8192  # cells looked up in one call of faiss: whole blocks of its own
 
@@ -35,23 +38,17 @@ def one_thread() -> Iterator[None]:
             faiss.omp_set_num_threads(before)
 
 
-def dense_blocks(x: csr_matrix, rows: int = BLOCK) -> Iterator[np.ndarray]:
-    """Yield consecutive rows of a sparse matrix as dense float64 blocks of at most `rows`."""
-    for start in range(0, x.shape[0], rows):
-        yield x[start : start + rows].toarray().astype(np.float64)
-
-
-def gram(blocks: Iterable[np.ndarray], n_genes: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sum what principal components need over blocks of cells.
+def gram(matrices: Iterable[csr_matrix], n_genes: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray, int]:
+    """Sum what principal components need over cells; nothing is made dense but the result.
 
     Parameters
     ----------
-    blocks
-        Dense (cells, genes) blocks.
+    matrices
+        Sparse (cells, genes), one after the other.
     n_genes
-        Columns of the blocks.
+        Columns of each.
     threads
-        Above 1, products are taken in threads while the next block is read; the sums are the same, to the last bit.
+        Above 1, products are taken in threads while the next matrix is read; the sums are the same, to the last bit.
 
     Returns
     -------
@@ -59,26 +56,36 @@ def gram(blocks: Iterable[np.ndarray], n_genes: int, threads: int = 1) -> tuple[
     """
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    add_pairs = kernels.compiled(kernels.add_pairs)
     # every other block has a sum of its own, whatever the threads: the order of addition is part of the result
     totals = [np.zeros((n_genes, n_genes)) for _ in range(PARTS)]
     before: list[Future[None] | None] = [None] * PARTS
-    sums, n = np.zeros(n_genes), 0
+    sums, n, i = np.zeros(n_genes), 0, 0
 
-    def add(part: int, block: np.ndarray) -> None:
-        totals[part] += block.T @ block  # numpy computes half of it, and without the interpreter's lock
+    def add(part: int, block: csr_matrix) -> None:
+        block = block.astype(np.float64)  # one form, compiled once
+        block.sum_duplicates()
+        by_gene = block.tocsc()
+        first = block.indptr[:-1].astype(np.int64)
+        add_pairs(
+            by_gene.indices, by_gene.data, by_gene.indptr, block.indptr, block.indices, block.data, first, totals[part]
+        )
 
     with ThreadPoolExecutor(max(1, min(threads, PARTS))) as pool:
-        for i, block in enumerate(blocks):
-            part = i % PARTS
-            if (last := before[part]) is not None:
-                last.result()
-            before[part] = pool.submit(add, part, block)
-            sums += block.sum(axis=0)
-            n += len(block)
+        for x in matrices:
+            for start in range(0, x.shape[0], BLOCK):  # stays in the cache while genes take their turns
+                block, part = x[start : start + BLOCK], i % PARTS
+                if (last := before[part]) is not None:
+                    last.result()
+                before[part] = pool.submit(add, part, block)
+                i += 1
+            sums += np.bincount(x.indices, x.data, n_genes)  # scipy would add in single precision
+            n += x.shape[0]
         for last in before:
             if last is not None:
                 last.result()
-    return sum(totals[1:], start=totals[0]), sums, n
+    upper = sum(totals[1:], start=totals[0])
+    return upper + np.triu(upper, 1).T, sums, n
 
 
 def fix_signs(loadings: np.ndarray) -> np.ndarray:

@@ -140,7 +140,7 @@ def _axes(z: csr_matrix, shift: np.ndarray, n_pcs: int) -> np.ndarray:
     n, genes = z.shape
     k = max(1, min(n_pcs, n - 1, genes))
     if n > genes:
-        total, sums, _ = neighbors.gram((b - shift for b in neighbors.dense_blocks(z)), genes)
+        total, sums, _ = neighbors.gram([z], genes)  # axes do not depend on the shift
         return neighbors.principal_axes(total, sums, n, k)[0]
     from scipy.linalg import eigh
 
