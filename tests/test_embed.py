@@ -345,6 +345,20 @@ def test_map_keeps_neighbours_together_and_repeats():
     assert not np.array_equal(y, embed.umap(graph, x, min_dist=0.4, n_epochs=200, seed=1))
 
 
+def test_the_default_epochs_keep_as_many_neighbours_as_twice_as_many():
+    rng = np.random.default_rng(3)
+    x = rng.normal(0, 3, (8, 10))[np.arange(2000) % 8] + rng.normal(0, 1, (2000, 10)) @ rng.normal(0, 0.5, (10, 10))
+    near = neighbors.nearest(x, 15)
+    graph = neighbors.fuzzy_graph(*near)
+
+    def kept(n_epochs):
+        y = embed.umap(graph, x, min_dist=OPTIONS.umap_min_dist, n_epochs=n_epochs, seed=0)
+        return np.mean([np.isin(a, b).mean() for a, b in zip(neighbors.nearest(y, 15)[0], near[0], strict=True)])
+
+    default = Embed().umap_epochs
+    assert kept(default) > 0.95 * kept(2 * default)
+
+
 def test_one_cluster_of_cells_at_one_place_has_a_map():
     x = np.zeros((40, 3))
     y = embed.umap(neighbors.fuzzy_graph(*neighbors.nearest(x, 10)), x, min_dist=0.4, n_epochs=50, seed=0)
