@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from nicheloop import cnv, cnv_arms, cnv_cells, cnv_groups, cnv_split, genes
+from nicheloop import cnv, cnv_arms, cnv_cells, cnv_groups, cnv_moved, cnv_split, genes
 from test_cnv_neighbours import CHANGES, SETTINGS, over_all_cells
 from test_malignancy import ARMS, STROMA, call, simulate
 
@@ -30,14 +30,22 @@ def test_normal_cells_of_the_same_programme_are_not_swept_along(seed, n, arms, u
     assert found.summary["baseline"] == "own_normal_epithelium"
 
 
-def test_scores_of_many_shuffles_are_those_of_each_one(place):
-    x, where = cells(place, 4, 60)[:, place[1].columns], place[1]
-    orders = cnv_groups.shuffles(len(where.arms), 20, 37, 3)  # not a multiple of what is done in one pass
-    found = list(cnv_arms.moved_scores(x, where.arms, orders))
-    assert len(found) == 37
-    for scores, order in zip(found, orders, strict=True):
-        plain = cnv_arms.scores(x, replace(where, columns=np.arange(x.shape[1]), arms=where.arms[order]))
-        np.testing.assert_array_equal(scores, plain)  # bit for bit
+@pytest.mark.parametrize(("n", "shuffles", "alike"), [(60, 37, False), (16, 16, False), (5, 1, False), (33, 3, True)])
+def test_products_of_many_shuffles_are_those_of_the_scores_of_each_one(place, n, shuffles, alike):
+    """Numbers of cells and shuffles that do not fill what is done in one pass; cells of one depth have no slope."""
+    table, where = place
+    keep = np.random.default_rng(n).random(len(table)) > 0.1  # columns without a place, and not in genomic order
+    along = np.random.default_rng(5).permutation(len(table))
+    where = cnv.layout(table.iloc[along].assign(chromosome=lambda t: np.where(keep, t["chromosome"], "")), 100, 10)
+    x, like = cells(place, 4, n)[:, along], np.arange(n) % 2
+    deep = np.ones(n) if alike else cnv_arms.depth(x)
+    orders = cnv_groups.shuffles(len(where.arms), 20, shuffles, 3)
+    found = np.concatenate(list(cnv_moved.moved_products(x, where, orders, deep, like)))
+    assert len(found) == shuffles
+    for products, order in zip(found, orders, strict=True):
+        plain = cnv_arms.without_depth(cnv_arms.scores(x, replace(where, arms=where.arms[order])), deep, like)
+        plain -= plain.mean(axis=0)
+        np.testing.assert_allclose(products, plain.T @ plain, rtol=0, atol=1e-11 * (plain**2).sum())
 
 
 @pytest.fixture(scope="module")

@@ -22,27 +22,47 @@ def test_dense_product_is_the_sparse_one(rows: int, middle: int, columns: int, s
     np.testing.assert_array_equal(found, (left.astype(np.float64) @ right).toarray())
 
 
+def stretched(orders: np.ndarray, table: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    cut = cnv_groups.stretches(orders, starts, ends)
+    out = np.full((len(orders), 2), np.nan)
+    sums = np.concatenate([np.zeros((1, 3)), np.cumsum(table, axis=0)])
+    kernels.compiled(kernels.between_arms)(cut.first, cut.last, cut.bounds, sums, out)
+    return out
+
+
+@pytest.mark.parametrize("block", [1, 7, 50])
 @pytest.mark.parametrize("seed", range(4))
-def test_between_arms_is_the_sum_of_squares(seed: int) -> None:
+def test_between_arms_is_the_sum_of_squares(seed: int, block: int) -> None:
     rng = np.random.default_rng(seed)
     n = 400
     table = np.column_stack([rng.random(n) * (rng.random(n) > 0.2), rng.normal(size=n), rng.normal(size=n)])
     table[:, 1:] *= table[:, :1]
-    orders = np.argsort(rng.random((7, n)), axis=1).astype(np.int32)
-    starts, ends = np.array([0, 30, 250]), np.array([30, 200, 400])
-    out = np.zeros((7, 2))
-    kernels.compiled(kernels.between_arms)(orders, table, starts, ends, out)
-    for order, found in zip(orders, out, strict=True):
+    orders = cnv_groups.shuffles(n, block, 7, seed)
+    starts, ends = np.array([0, 30, 250]), np.array([30, 200, 390])  # genes between arms, and after the last
+    for order, found in zip(orders, stretched(orders, table, starts, ends), strict=True):
         arms = [table[order[a:b]].sum(axis=0) for a, b in zip(starts, ends, strict=True)]
-        np.testing.assert_allclose(found, [sum(s[k] ** 2 / s[0] for s in arms) for k in (1, 2)], rtol=1e-12)
+        np.testing.assert_allclose(found, [sum(s[k] ** 2 / s[0] for s in arms) for k in (1, 2)], rtol=1e-10)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(1, 9), st.integers(0, 10_000), st.data())
+@settings(max_examples=60, deadline=None)
+def test_stretches_are_the_genes_of_each_arm(sizes: list[int], block: int, seed: int, data: st.DataObject) -> None:
+    edges = np.cumsum([0, *sizes])
+    used = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes))))
+    starts, ends = edges[:-1][used], edges[1:][used]
+    orders = cnv_groups.shuffles(int(edges[-1]), min(block, int(edges[-1])), 5, seed)
+    cut = cnv_groups.stretches(orders, starts, ends)
+    assert cut.bounds.shape == (5, len(used) + 1)
+    for order, bounds in zip(orders, cut.bounds, strict=True):
+        for arm, (a, b) in enumerate(zip(starts, ends, strict=True)):
+            parts = range(bounds[arm], bounds[arm + 1])
+            genes = [g for k in parts for g in range(cut.first[k], cut.last[k])]
+            assert genes == order[a:b].tolist()
 
 
 def test_an_arm_without_weight_adds_nothing() -> None:
-    out = np.zeros((1, 2))
-    kernels.compiled(kernels.between_arms)(
-        np.arange(4, dtype=np.int32)[None], np.zeros((4, 3)), np.array([0]), np.array([4]), out
-    )
-    assert (out == 0).all()
+    orders = np.arange(4, dtype=np.int32)[None]
+    assert (stretched(orders, np.zeros((4, 3)), np.array([0]), np.array([4])) == 0).all()
 
 
 def test_coherence_of_a_known_change() -> None:

@@ -10,13 +10,7 @@ from scipy import sparse
 from nicheloop.kernels import dense_product
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from nicheloop.cnv import Floats, Ints, Layout
-
-AT_ONCE = 16  # shuffles scored in one pass over the counts
 
 
 def scores(x: sparse.csr_matrix, where: Layout, which: int | None = None) -> Floats:
@@ -44,38 +38,6 @@ def scores(x: sparse.csr_matrix, where: Layout, which: int | None = None) -> Flo
     weights = sparse.csr_matrix((1 / np.sqrt(n[arm]), (rows, arm)), shape=(x.shape[1], len(names)))
     out = dense_product(sparse.csr_matrix(x), weights)
     return np.asarray(out - out.mean(axis=1, keepdims=True))
-
-
-def moved_scores(x: sparse.csr_matrix, arms: NDArray[np.object_], orders: Ints) -> Iterator[Floats]:
-    """`scores` of all genes after each of several shuffles of genes over arms: the same numbers in fewer passes.
-
-    Parameters
-    ----------
-    x
-        (cells, genes) log-normalised expression, genes in genomic order.
-    arms
-        (genes,) arm of each gene.
-    orders
-        (shuffles, genes) gene whose arm each gene gets.
-
-    Yields
-    ------
-    (cells, arms) for each shuffle.
-    """
-    names, arm = np.unique(arms.astype(str), return_inverse=True)
-    weight = 1 / np.sqrt(np.bincount(arm, minlength=len(names)))
-    genes = x.shape[1]
-    for first in range(0, len(orders), AT_ONCE):
-        given = arm[orders[first : first + AT_ONCE]]  # (shuffles, genes); each shuffle has columns of its own
-        columns = given + len(names) * np.arange(len(given))[:, None]
-        weights = sparse.csr_matrix(
-            (weight[given].T.ravel(), columns.T.ravel(), np.arange(genes + 1) * len(given)),
-            shape=(genes, len(names) * len(given)),
-        )
-        out = dense_product(x, weights).reshape(x.shape[0], len(given), len(names))
-        for k in range(len(given)):
-            own = np.ascontiguousarray(out[:, k])
-            yield np.asarray(own - own.mean(axis=1, keepdims=True))
 
 
 def depth(x: sparse.csr_matrix) -> Floats:

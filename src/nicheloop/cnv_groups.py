@@ -50,6 +50,46 @@ def shuffles(n: int, block: int, n_permutations: int, seed: int) -> Ints:
     return np.asarray(np.take_along_axis(moved, (np.arange(n) + shift[:, None]) % n, axis=1))
 
 
+@dataclass(frozen=True)
+class Stretches:
+    """Neighbouring genes that shuffles leave side by side within an arm; sums over arms are sums over these.
+
+    Attributes
+    ----------
+    first, last : (stretches,) the genes first to last, `last` left out
+    bounds : (shuffles, arms + 1) where the stretches of each arm begin; those of the last one end
+    """
+
+    first: Ints
+    last: Ints
+    bounds: Ints
+
+
+def stretches(orders: Ints, starts: Ints, ends: Ints) -> Stretches:
+    """Cut orders of the genes (shuffles, genes) into stretches; an arm is the places starts to ends of an order."""
+    new = np.ones(orders.shape, dtype=bool)
+    new[:, 1:] = orders[:, 1:] != orders[:, :-1] + 1
+    new[:, starts] = True
+    new[:, ends[ends < orders.shape[1]]] = True
+    at = np.flatnonzero(new)
+    place = at % orders.shape[1]
+    arm = np.searchsorted(ends, place, side="right")
+    inside = (arm < len(starts)) & (place >= np.append(starts, orders.shape[1])[arm])
+    length = np.diff(np.append(at, orders.size))[inside]
+    row, arm, first = (at // orders.shape[1])[inside], arm[inside], orders.ravel()[at[inside]]
+    before = np.searchsorted(row * len(starts) + arm, np.arange(orders.shape[0] * len(starts) + 1))
+    bounds = before[np.arange(orders.shape[0])[:, None] * len(starts) + np.arange(len(starts) + 1)]
+    return Stretches(first, (first + length).astype(first.dtype), bounds)
+
+
+@lru_cache(maxsize=8)
+def _shuffled_stretches(
+    n: int, block: int, n_permutations: int, seed: int, starts: tuple[int, ...], ends: tuple[int, ...]
+) -> Stretches:
+    """Return `stretches` of `shuffles`."""
+    return stretches(shuffles(n, block, n_permutations, seed), np.array(starts), np.array(ends))
+
+
 def coherence(
     difference: Floats,
     arms: NDArray[np.object_],
@@ -99,13 +139,13 @@ def coherence(
     total = np.bincount(which, weights=weight * values)
     residual = values - np.divide(total, of_arm, out=np.zeros_like(total), where=of_arm > 0)[which]
 
-    moved = shuffles(n, size, n_permutations, seed)
-    found = np.zeros((1 + len(moved), 2))
-    table = np.column_stack([weight, values * weight, residual * weight])
-    kernel = compiled(between_arms)
-    bounds = starts[large], ends[large]
-    kernel(np.arange(n, dtype=moved.dtype)[None], table, *bounds, found[:1])
-    kernel(moved, table, *bounds, found[1:])
+    sums = np.zeros((n + 1, 3))
+    np.cumsum(np.column_stack([weight, values * weight, residual * weight]), axis=0, out=sums[1:])
+    kernel, found = compiled(between_arms), np.empty((1 + n_permutations, 2))
+    starts, ends = starts[large], ends[large]
+    kernel(starts, ends, np.arange(len(starts) + 1)[None], sums, found[:1])
+    moved = _shuffled_stretches(n, size, n_permutations, seed, tuple(starts.tolist()), tuple(ends.tolist()))
+    kernel(moved.first, moved.last, moved.bounds, sums, found[1:])
     observed, null = float(found[0, 0]), found[1:, 0]
     left = found[1 : 1 + FOR_SCALE, 1]  # a mean needs fewer than a p-value
     lost = 1 - len(of_arm) / n_blocks  # the arm means took part of the noise with them

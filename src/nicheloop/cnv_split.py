@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nicheloop import cnv_arms
+from nicheloop import cnv_moved
 from nicheloop.cnv import amplitude, left_out_mean
 from nicheloop.cnv_groups import Coherence, Settings, arm_evidence, shuffles
 
@@ -114,20 +114,18 @@ def arm_mixture(
     if x.shape[0] > settings.max_cells:
         some = np.linspace(0, x.shape[0] - 1, settings.max_cells).astype(np.int64)
         x, deep, like = x[some], deep[some], like[some]
-    x = x[:, where.columns]
-
-    def variances(scores: Floats) -> Floats:
-        values = cnv_arms.without_depth(scores, deep, like)
-        values -= values.mean(axis=0)
-        return np.asarray(np.linalg.eigvalsh(values.T @ values)[::-1][: settings.n_components])
-
-    seen = variances(cnv_arms.scores(x, replace(where, columns=np.arange(x.shape[1]))))
-    moved = shuffles(len(where.arms), settings.block, settings.n_permutations, settings.seed)[: settings.n_mixture]
-    reached = np.zeros(len(seen))
-    for scores in cnv_arms.moved_scores(x, where.arms, moved):
-        reached += variances(scores) >= seen
-        if ((1 + reached) / (1 + len(moved)) > stop_above).all():
-            break
+    genes, n = len(where.arms), settings.n_mixture
+    moved = shuffles(genes, settings.block, settings.n_permutations, settings.seed)[:n]
+    orders = np.concatenate([np.arange(genes, dtype=moved.dtype)[None], moved])
+    seen: Floats | None = None
+    for products in cnv_moved.moved_products(x, where, orders, deep, like):
+        for variances in np.linalg.eigvalsh(products)[:, ::-1][:, : settings.n_components]:
+            if seen is None:  # the first order is that of the genome
+                seen, reached = variances, np.zeros(len(variances))
+                continue
+            reached += variances >= seen
+            if ((1 + reached) / (1 + len(moved)) > stop_above).all():
+                return np.asarray((1 + reached) / (1 + len(moved)))
     return np.asarray((1 + reached) / (1 + len(moved)))
 
 

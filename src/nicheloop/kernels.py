@@ -236,23 +236,61 @@ def add_products(
                 total[np.uint64(other_indices[j])] += value * other_data[j]
 
 
-def between_arms(orders: Any, table: Any, starts: Any, ends: Any, out: Any) -> None:
+def between_arms(first: Any, last: Any, bounds: Any, sums: Any, out: Any) -> None:
     """Write the between-arm sums of squares of two columns for each order of the genes to out (orders, 2).
 
-    table (genes, 3) holds weights and two weighted values; an arm is the places starts to ends of an order.
+    sums (genes + 1, 3) are running sums of weights and two weighted values.  Arm a of order s is made of the stretches
+    bounds[s, a] to bounds[s, a + 1]; a stretch is the neighbouring genes first to last.
     """
-    for row in range(orders.shape[0]):
-        order = orders[row]
-        for arm in range(starts.size):
-            weight, first, second = 0.0, 0.0, 0.0
-            for k in range(np.uint64(starts[arm]), np.uint64(ends[arm])):
-                gene = table[np.uint64(order[k])]
-                weight += gene[0]
-                first += gene[1]
-                second += gene[2]
+    for row in range(bounds.shape[0]):
+        out[row, 0], out[row, 1] = 0.0, 0.0
+        for arm in range(bounds.shape[1] - 1):
+            weight, one, two = 0.0, 0.0, 0.0
+            for k in range(np.uint64(bounds[row, arm]), np.uint64(bounds[row, arm + 1])):
+                low, high = sums[np.uint64(first[k])], sums[np.uint64(last[k])]
+                weight += high[0] - low[0]
+                one += high[1] - low[1]
+                two += high[2] - low[2]
             if weight > 0:
-                out[row, 0] += first * first / weight
-                out[row, 1] += second * second / weight
+                out[row, 0] += one * one / weight
+                out[row, 1] += two * two / weight
+
+
+def running_sums(indptr: Any, indices: Any, data: Any, place: Any, out: Any) -> None:
+    """Fill out (chunks, genes + 1, 16) with each row's sums over the genes before each one, 16 rows side by side.
+
+    place (columns,) is the position of a column among the genes, -1 for the others.
+    """
+    one = np.uint64(1)
+    for chunk in range(out.shape[0]):
+        part = out[chunk]
+        for gene in range(part.shape[0]):
+            for lane in range(16):
+                part[gene, lane] = 0.0
+        for lane in range(min(16, indptr.size - 1 - 16 * chunk)):
+            row = 16 * chunk + lane
+            for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+                at = place[np.uint64(indices[k])]
+                if at >= 0:
+                    part[np.uint64(at) + one, lane] += data[k]
+        for gene in range(1, part.shape[0]):
+            for lane in range(16):
+                part[gene, lane] += part[gene - 1, lane]
+
+
+def stretch_sums(sums: Any, first: Any, last: Any, arm: Any, bounds: Any, out: Any) -> None:
+    """Add up stretches of genes by arm in out (orders, arms or more, 16 x chunks); sums as by `running_sums`.
+
+    Order s is made of the stretches bounds[s] to bounds[s + 1]: the genes first to last, of one arm.
+    """
+    for chunk in range(sums.shape[0]):
+        part = sums[chunk]
+        for row in range(out.shape[0]):
+            for k in range(np.uint64(bounds[row]), np.uint64(bounds[row + 1])):
+                total = out[row, np.uint64(arm[k])]
+                low, high = part[np.uint64(first[k])], part[np.uint64(last[k])]
+                for lane in range(16):
+                    total[16 * chunk + lane] += high[lane] - low[lane]
 
 
 def matched_moments(
