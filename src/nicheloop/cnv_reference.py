@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -164,15 +164,23 @@ def read_pools(path: str | Path, symbols: NDArray[np.object_], leave_out: str | 
     sums: dict[str, Floats] = {}  # (2, genes) cells, and expression summed over them
     # as codes: cells of many patients and genes would otherwise be as many strings
     with pq.ParquetFile(path, read_dictionary=names) as file:
+        listed: Any = None
         for group in range(file.num_row_groups):  # one at a time: the table grows with the cohort, its sums do not
-            rows = file.read_row_group(group, columns=[*names, "n_cells", "mean_lognorm"]).to_pandas()
-            for pool, part in rows[rows["patient"] != leave_out].groupby("pool", observed=True):
-                genes = part["gene"].cat
-                at = np.array([place.setdefault(g, len(place)) for g in genes.categories])[genes.codes]
-                n = part["n_cells"].to_numpy(np.float64)
-                before = sums.get(str(pool), np.zeros((2, 0)))
-                new = [np.bincount(at, w, len(place)) for w in (n, n * part["mean_lognorm"].to_numpy(np.float64))]
-                sums[str(pool)] = np.pad(before, ((0, 0), (0, len(place) - before.shape[1]))) + new
+            rows = file.read_row_group(group, columns=[*names, "n_cells", "mean_lognorm"])
+            pools, owners, genes = (rows[name].combine_chunks() for name in names)
+            if listed is None or not genes.dictionary.equals(listed):  # most patients have the genes of the one before
+                listed = genes.dictionary
+                places = np.array([place.setdefault(g, len(place)) for g in listed.to_pylist()], dtype=np.int64)
+            at = places[genes.indices.to_numpy()]
+            others = np.array([p != leave_out for p in owners.dictionary.to_pylist()], dtype=bool)
+            used, n = others[owners.indices.to_numpy()], rows["n_cells"].to_numpy().astype(np.float64)
+            total = n * rows["mean_lognorm"].to_numpy()
+            for k, pool in enumerate(pools.dictionary.to_pylist()):
+                here = used & (pools.indices.to_numpy() == k)
+                if here.any():
+                    before = sums.get(pool, np.zeros((2, 0)))
+                    new = [np.bincount(at[here], w[here], len(place)) for w in (n, total)]
+                    sums[pool] = np.pad(before, ((0, 0), (0, len(place) - before.shape[1]))) + new
     out = {}
     for pool, (n, total) in sums.items():
         mean = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
