@@ -72,12 +72,24 @@ def test_a_cell_is_never_compared_with_itself():
     profiles = rng.normal(size=(40, 300))
     members = np.zeros(40, dtype=bool)
     members[:5] = True
-    found = cnv.correlation(profiles, members)
+    found, other = cnv.correlations(profiles, [members, ~members])
     for i in (0, 3, 20):
         others = members.copy()
         others[i] = False
         assert found[i] == pytest.approx(np.corrcoef(profiles[i], profiles[others].mean(axis=0))[0, 1])
+        rest = ~members
+        rest[i] = False
+        assert other[i] == pytest.approx(np.corrcoef(profiles[i], profiles[rest].mean(axis=0))[0, 1])
     assert abs(found[:5].mean()) < 0.1  # pure noise; with the cell itself in the mean this would be about 0.45
+
+
+def test_flat_profiles_and_flat_means_have_no_correlation():
+    profiles = np.random.default_rng(3).normal(size=(6, 30)).astype(np.float32)
+    profiles[[0, 4]] = 0.25
+    members = np.arange(6) < 2  # each alone in the mean of the other
+    found = cnv.correlations(profiles, [members])[0]
+    assert found[0] == found[1] == found[4] == 0
+    assert found[2] == pytest.approx(np.corrcoef(profiles[2], profiles[:2].mean(axis=0))[0, 1])
 
 
 def test_amplitude_is_one_for_a_typical_member_at_any_depth():
@@ -98,6 +110,47 @@ def test_two_means_finds_the_best_border():
     upper = cnv_split.two_means(values)
     assert upper.sum() == 25 - best and values[upper].min() > values[~upper].max()
     assert not cnv_split.two_means(np.ones(6)).any()
+
+
+def plain_mixture(values, upper, n_rounds):
+    """Two Gaussians of one variance, step by step."""
+    share = upper.astype(float)
+    for _ in range(n_rounds):
+        weights = np.array([share, 1 - share])
+        means = weights @ values / weights.sum(axis=1)
+        variance = (weights * (values - means[:, None]) ** 2).sum() / len(values)
+        odds = weights.sum(axis=1)[:, None] * np.exp(-((values - means[:, None]) ** 2) / (2 * variance))
+        share = odds[0] / odds.sum(axis=0)
+    return share > 0.5
+
+
+@pytest.mark.parametrize(("n_upper", "distance"), [(10, 5.0), (40, 2.0), (60, 0.5), (100, 30.0)])
+@pytest.mark.parametrize("n_rounds", [1, 3, 50])
+def test_mixture_is_that_of_two_gaussians(n_upper, distance, n_rounds):
+    rng = np.random.default_rng(n_upper)
+    values = 7 + rng.normal(size=120) + distance * (np.arange(120) < n_upper)
+    upper = cnv_split.two_means(values)
+    found = cnv_split.mixture_side(values, upper, n_rounds)
+    np.testing.assert_array_equal(found, plain_mixture(values, upper, n_rounds))
+
+
+def test_mixture_of_one_value_or_one_side_stays_as_it_was():
+    first = np.arange(6) < 2
+    np.testing.assert_array_equal(cnv_split.mixture_side(np.full(6, 3.0), first), first)
+    np.testing.assert_array_equal(cnv_split.mixture_side(np.where(first, 4.0, 1.0), first), first)
+    assert cnv_split.mixture_side(np.arange(6.0), np.ones(6, dtype=bool)).all()
+
+
+@pytest.mark.parametrize("n_upper", [2, 9, 38])
+def test_place_between_means_leaves_the_cell_out(n_upper):
+    values = np.random.default_rng(n_upper).normal(size=(40, 7)) + 3.0 * (np.arange(40) < n_upper)[:, None]
+    upper = np.arange(40) < n_upper
+    found = cnv_split.between_means(values - values.mean(axis=0), upper)
+    for i in range(40):
+        others = np.arange(40) != i
+        high, low = values[upper & others].mean(axis=0), values[~upper & others].mean(axis=0)
+        axis = high - low
+        assert found[i] == pytest.approx((values[i] - (high + low) / 2) @ axis / (axis @ axis), rel=1e-9)
 
 
 def test_uneven_groups_are_told_apart():
@@ -199,5 +252,5 @@ def test_lineage_genes_are_outliers_among_neighbours_and_arms_are_not():
     chromosome = np.repeat(["1p", "1q"], 400)
     difference = rng.normal(0, 0.2, 800) + 0.6 * (chromosome == "1q")
     difference[[10, 500]] += 3
-    out = cnv_groups.lineage_genes(difference, chromosome, 100, 3.0)
+    out = cnv_groups.lineage_genes(difference, np.unique(chromosome, return_inverse=True)[1], 100, 3.0)
     assert out[[10, 500]].all() and out.mean() < 0.02

@@ -30,7 +30,10 @@ def test_normal_cells_of_the_same_programme_are_not_swept_along(seed, n, arms, u
     assert found.summary["baseline"] == "own_normal_epithelium"
 
 
-@pytest.mark.parametrize(("n", "shuffles", "alike"), [(60, 37, False), (16, 16, False), (5, 1, False), (33, 3, True)])
+@pytest.mark.parametrize(
+    ("n", "shuffles", "alike"),
+    [(60, 37, False), (16, 16, False), (5, 1, False), (33, 3, True), (64, 5, False), (130, 2, False)],
+)
 def test_products_of_many_shuffles_are_those_of_the_scores_of_each_one(place, n, shuffles, alike):
     """Numbers of cells and shuffles that do not fill what is done in one pass; cells of one depth have no slope."""
     table, where = place

@@ -81,3 +81,19 @@ def test_coherence_of_a_known_change() -> None:
     left = np.mean([sum(residual[m][arms == a].sum() ** 2 / 100 for a in np.unique(arms)) for m in moved])
     assert found.p == 0.01
     assert found.ratio == pytest.approx(observed / (left / (1 - 4 / 80)), rel=1e-9)
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 100])
+@pytest.mark.parametrize("digits", [1, 9])  # with and without ties
+def test_running_median_is_the_middle_of_each_window(window: int, digits: int) -> None:
+    rng = np.random.default_rng(window)
+    n = np.array([1, 2, 6, 0, 7, 8, 150, 99, 101, 100])
+    ends = np.cumsum(n)
+    values = rng.normal(size=ends[-1]).round(digits)
+    found = np.full(len(values), np.nan)
+    kernels.compiled(kernels.running_median)(values, ends - n, ends, window, found)
+    for first, end in zip(ends - n, ends, strict=True):
+        part, size = values[first:end], min(window, end - first)
+        for i in range(end - first):
+            around = np.clip(np.arange(i - size // 2, i - size // 2 + size), 0, end - first - 1)
+            assert found[first + i] == np.sort(part[around])[size // 2]

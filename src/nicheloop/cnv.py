@@ -239,8 +239,8 @@ def amplitude(profiles: Floats, members: Bools) -> Floats:
     return np.asarray(raw / typical) if typical > 0 else np.zeros(len(values))
 
 
-def correlation(profiles: Floats, members: Bools) -> Floats:
-    """Pearson correlation of each cell with the mean profile of `members`, the cell itself always left out.
+def correlations(profiles: Floats, groups: list[Bools]) -> Floats:
+    """Pearson correlation of each cell with the mean profile of each group, the cell itself always left out.
 
     Leaving the cell out matters: a cell is correlated with a mean that contains it, and the more so the fewer members.
 
@@ -248,19 +248,27 @@ def correlation(profiles: Floats, members: Bools) -> Floats:
     ----------
     profiles
         (cells, windows).
-    members
-        (cells,) cells that define the mean; at least two.
+    groups
+        (cells,) each: the cells that define a mean; at least two.
 
     Returns
     -------
-    (cells,) in [-1, 1]; 0 for a flat profile.
+    (groups, cells) in [-1, 1]; 0 for a flat profile.
     """
-    values = profiles.astype(np.float64)
-    mean = left_out_mean(values, members)
-    a = values - values.mean(axis=1, keepdims=True)
-    b = mean - mean.mean(axis=1, keepdims=True)
-    norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.asarray(np.clip(np.divide((a * b).sum(axis=1), norm, out=np.zeros(len(values)), where=norm > 0), -1, 1))
+    centred = profiles.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    own = np.einsum("cw,cw->c", centred, centred)
+    out = np.empty((len(groups), len(centred)))
+    for found, members in zip(out, groups, strict=True):
+        theirs = centred[members]
+        total = theirs.sum(axis=0)
+        norm, product = own * (total @ total), centred @ total
+        others = total - theirs
+        norm[members] = own[members] * np.einsum("cw,cw->c", others, others)
+        product[members] = np.einsum("cw,cw->c", others, theirs)
+        np.sqrt(norm, out=norm)
+        found[:] = np.divide(product, norm, out=np.zeros(len(norm)), where=norm > 0)
+    return np.clip(out, -1, 1)
 
 
 def folds(cell_ids: NDArray[np.object_], n: int) -> Ints:

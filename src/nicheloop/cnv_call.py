@@ -206,7 +206,7 @@ def assess(
         )
 
     difference = cnv_groups.log_difference(mean_e[every.columns], base[every.columns], settings.pseudo)
-    outstanding = cnv_groups.lineage_genes(difference, every.arms, options.window, options.lineage_mads)
+    outstanding = cnv_groups.lineage_genes(difference, every.arm_codes[1], options.window, options.lineage_mads)
     where = cnv.subset(every, ~outstanding, placed, options.window, options.step)
     fold = cnv.folds(cell_ids, options.n_folds)
     profiles = _held_out(x, types, fold, reference, base, where, options)
@@ -291,7 +291,7 @@ def assess(
     last = np.zeros(n_cells)
     before: tuple[Any, ...] = ()
     for again in range(rounds + 1):
-        correlations = np.array([cnv.correlation(corrected, g) for g in clones])
+        correlations = cnv.correlations(corrected, clones)
         amplitudes = np.array([cnv.amplitude(arm_corrected, g) for g in clones])
         likely = correlations.copy()  # which clone: a shallow cell alone cannot tell
         likely[:, order] = (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop.kernels import between_arms, compiled
+from nicheloop.kernels import between_arms, compiled, running_median
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +92,7 @@ def _shuffled_stretches(
 
 def coherence(
     difference: Floats,
-    arms: NDArray[np.object_],
+    arms: NDArray[Any],
     *,
     n_permutations: int,
     min_genes: int,
@@ -111,7 +111,7 @@ def coherence(
     difference
         (genes,) log2 ratio in genomic order.
     arms
-        (genes,) arm of each gene.
+        (genes,) name or number of each gene's arm.
     n_permutations, min_genes, seed
         Shuffles; genes an arm needs to count; seed of the shuffles.
     block, clip
@@ -155,15 +155,15 @@ def coherence(
     return Coherence(observed / scale, (1 + int((null >= observed * (1 - 1e-12)).sum())) / (1 + n_permutations))
 
 
-def lineage_genes(difference: Floats, chromosomes: NDArray[np.object_], window: int, n_mads: float) -> Bools:
+def lineage_genes(difference: Floats, arms: Ints, window: int, n_mads: float) -> Bools:
     """Genes that stand out from their genomic neighbours: a cell type's own genes, not copy number.
 
     Parameters
     ----------
     difference
         (genes,) log2 ratio of epithelium to reference in genomic order.
-    chromosomes
-        (genes,) chromosome (or arm) of each gene.
+    arms
+        (genes,) number of each gene's arm.
     window, n_mads
         Genes of the running median; distance from it, in scaled MAD, that makes a gene stand out.
 
@@ -171,14 +171,13 @@ def lineage_genes(difference: Floats, chromosomes: NDArray[np.object_], window: 
     -------
     (genes,) True where the gene stands out.
     """
-    import pandas as pd
-    from scipy.ndimage import median_filter
-
     local = np.zeros(len(difference))
-    codes, names = pd.factorize(chromosomes)  # whole numbers: comparing words takes longer than the medians
-    for k in range(len(names)):
-        here = codes == k
-        local[here] = median_filter(difference[here], size=min(window, int(here.sum())), mode="nearest")
+    order = np.argsort(arms, kind="stable")
+    n = np.bincount(arms)
+    ends = np.cumsum(n)
+    medians = np.empty(len(difference))
+    compiled(running_median)(np.asarray(difference, dtype=np.float64)[order], ends - n, ends, window, medians)
+    local[order] = medians
     rest = difference - local
     spread = 1.4826 * float(np.median(np.abs(rest))) if len(rest) else 0.0
     return np.asarray(np.abs(rest) > n_mads * spread) if spread > 0 else np.zeros(len(rest), dtype=bool)
@@ -226,11 +225,12 @@ def arm_evidence(
     difference = log_difference(mean[where.columns], base[where.columns], settings.pseudo)
     for arm, value in (shift or {}).items():
         difference = difference + np.where(where.arms == arm, value, 0.0)
-    keep = ~lineage_genes(difference, where.arms, settings.window, settings.lineage_mads)
+    arms = where.arm_codes[1]
+    keep = ~lineage_genes(difference, arms, settings.window, settings.lineage_mads)
     level = (mean[where.columns] + base[where.columns]) / 2
     return coherence(
         difference,
-        where.arms,
+        arms,
         n_permutations=settings.n_permutations,
         min_genes=settings.min_arm_genes,
         seed=settings.seed,
@@ -339,8 +339,8 @@ def scaled_difference(mean: Floats, other: Floats, base: Floats, where: Layout, 
     rest = mine - (float((a * b * n).sum()) / length if length > 0 else 0.0) * theirs
     level = (mean[where.columns] + other[where.columns]) / 2
     return coherence(
-        rest, where.arms, n_permutations=settings.n_permutations, min_genes=settings.min_arm_genes, seed=settings.seed,
-        block=settings.block, clip=settings.clip, weights=level / (level + settings.half_weight),
+        rest, where.arm_codes[1], n_permutations=settings.n_permutations, min_genes=settings.min_arm_genes,
+        seed=settings.seed, block=settings.block, clip=settings.clip, weights=level / (level + settings.half_weight),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nicheloop.cnv import Floats, Ints, Layout
 
 AT_ONCE = 16  # shuffles summed in one pass over the cells
-LANES = 16  # cells side by side in the kernels
+LANES = 64  # cells side by side in the kernels
 
 
 def moved_products(
@@ -54,8 +54,9 @@ def moved_products(
 
     own = deep - (np.bincount(like, weights=deep) / np.maximum(np.bincount(like), 1))[like]
     square = float((own**2).sum())
-    beside = np.zeros((3, LANES * len(sums)))  # the products with these give means and slopes
-    beside[:, :cells] = np.ones(cells), deep - deep.mean(), own
+    wide = np.zeros((3, LANES * len(sums)))
+    wide[:, :cells] = np.ones(cells), deep - deep.mean(), own
+    beside = wide.reshape(3, len(sums), LANES).transpose(1, 0, 2)  # products with these give means and slopes
     # weighted scores without their mean over arms
     turn = (np.eye(arms) - 1 / arms) / np.sqrt(size)
     for low in range(0, len(orders), AT_ONCE):
@@ -64,17 +65,17 @@ def moved_products(
         bounds = np.searchsorted(first, np.arange(len(given) + 1) * genes)
         last = np.append(first[1:], given.size)
         start = first // genes * genes
-        table = np.zeros((len(given), arms + 3, beside.shape[1]))
-        table[:, arms:] = beside
+        table = np.zeros((len(given), len(sums), arms + 3, LANES))
+        table[:, :, arms:] = beside
         compiled(stretch_sums)(sums, first - start, last - start, given.ravel()[first], bounds, table)
-        every = table @ table.transpose(0, 2, 1)
+        every = (table @ table.swapaxes(2, 3)).sum(axis=1)
         product = turn @ every[:, :arms, :arms] @ turn.T
         mean, along, slope = (every[:, arms + k, :arms] @ turn.T for k in range(3))
         product -= _outer(mean, mean) / cells
         if square > 0:
             both = _outer(along, slope)
             product -= (both + both.transpose(0, 2, 1)) / square
-            product += _outer(slope, slope) * (float((beside[1] ** 2).sum()) / square**2)
+            product += _outer(slope, slope) * (float((wide[1] ** 2).sum()) / square**2)
         yield product
 
 

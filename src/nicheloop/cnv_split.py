@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nicheloop import cnv_moved
-from nicheloop.cnv import amplitude, left_out_mean
+from nicheloop.cnv import amplitude
 from nicheloop.cnv_groups import Coherence, Settings, arm_evidence, shuffles
 
 if TYPE_CHECKING:
@@ -38,14 +38,26 @@ def mixture_side(values: Floats, upper: Bools, n_rounds: int = 50) -> Bools:
     if upper.all() or not upper.any() or float(values.std()) == 0:
         return upper
     share, n = upper.astype(np.float64), len(values)
+    values = values - values.mean()  # the spread is a difference of sums of squares
+    whole, whole_square = float(values.sum()), float((values**2).sum())
+    before: tuple[float, ...] = ()
     for _ in range(n_rounds):
-        weight = np.clip(share.sum() / n, 1e-9, 1 - 1e-9)
-        high, low = (share * values).sum() / (n * weight), ((1 - share) * values).sum() / (n * (1 - weight))
-        spread = (share * (values - high) ** 2 + (1 - share) * (values - low) ** 2).sum() / n
-        if spread <= 0:
+        size, total = float(share.sum()), float(share @ values)
+        weight = min(max(size / n, 1e-9), 1 - 1e-9)
+        high, low = total / (n * weight), (whole - total) / (n * (1 - weight))
+        spread = whole_square - (2 * high * total - high**2 * size)
+        spread = (spread - (2 * low * (whole - total) - low**2 * (n - size))) / n
+        now = weight, high, low, spread
+        if spread <= 0 or now == before:  # the same again for ever
             break
-        log_odds = np.log(weight / (1 - weight)) + (high - low) / spread * (values - (high + low) / 2)
-        share = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
+        before = now
+        slope = (high - low) / spread
+        np.multiply(values, -slope, out=share)
+        share -= float(np.log(weight / (1 - weight))) - slope * (high + low) / 2
+        np.clip(share, -500, 500, out=share)
+        np.exp(share, out=share)
+        share += 1
+        np.reciprocal(share, out=share)
     return np.asarray(share > 0.5)
 
 
@@ -64,18 +76,42 @@ def refine(profiles: Floats, upper: Bools, n_rounds: int = 10) -> Bools:
     (cells,) the split reached; a cell never counts in the means it is compared with.
     """
     values = profiles.astype(np.float64)
+    values -= values.mean(axis=0)  # no score changes; products of what is left are exact
     for _ in range(n_rounds):
         if min(upper.sum(), (~upper).sum()) < 2:
             break
-        high, low = left_out_mean(values, upper), left_out_mean(values, ~upper)
-        axis, middle = high - low, (high + low) / 2
-        square = (axis**2).sum(axis=1)
-        score = np.divide(((values - middle) * axis).sum(axis=1), square, out=np.zeros(len(values)), where=square > 0)
-        moved = mixture_side(score, upper)
+        moved = mixture_side(between_means(values, upper), upper)
         if (moved == upper).all():
             break
         upper = moved
     return upper
+
+
+def between_means(values: Floats, upper: Bools) -> Floats:
+    """(cells,) place of each cell along the difference of two groups' means, the cell itself left out of them.
+
+    Parameters
+    ----------
+    values
+        (cells, columns), without their mean over cells.
+    upper
+        (cells,) the upper group; at least two cells, and two others.
+
+    Returns
+    -------
+    0 half way between the means, 1/2 at the upper and -1/2 at the lower one; 0 where the means are the same.
+    """
+    # From products with the two sums: the means differ from cell to cell and are never made.
+    sides = np.array([upper, ~upper], dtype=np.float64)
+    sums = sides @ values
+    scale = 1 / (sides.sum(axis=1, keepdims=True) - sides)
+    own, along = (values**2).sum(axis=1), sums @ values.T
+    with_mean = scale * (along - sides * own)
+    length = scale**2 * ((sums**2).sum(axis=1, keepdims=True) - sides * (2 * along - own))
+    shared = scale[0] * scale[1] * (sums[0] @ sums[1] - sides[0] * along[1] - sides[1] * along[0])
+    square = length[0] + length[1] - 2 * shared
+    place = with_mean[0] - with_mean[1] - (length[0] - length[1]) / 2
+    return np.asarray(np.divide(place, square, out=np.zeros(len(values)), where=square > 0))
 
 
 def components(profiles: Floats, n: int) -> Floats:

@@ -256,8 +256,48 @@ def between_arms(first: Any, last: Any, bounds: Any, sums: Any, out: Any) -> Non
                 out[row, 1] += two * two / weight
 
 
+def running_median(values: Any, starts: Any, ends: Any, window: int, out: Any) -> None:
+    """Median of the `window` values around each, its group's first and last repeated; the upper of the two middle ones.
+
+    A group is the values starts to ends; one smaller than the window has its size for a window.
+    """
+    ordered = np.empty(window)
+    for group in range(starts.size):
+        first, last = starts[group], ends[group] - 1
+        size = min(window, ends[group] - first)
+        before = size // 2
+        for k in range(size):
+            value = values[min(max(first + k - before, first), last)]
+            at = k
+            while at > 0 and ordered[at - 1] > value:
+                ordered[at] = ordered[at - 1]
+                at -= 1
+            ordered[at] = value
+        if size:
+            out[first] = ordered[before]
+        for i in range(first + 1, last + 1):
+            leaves, enters = values[max(i - 1 - before, first)], values[min(i - 1 - before + size, last)]
+            low, high = 0, size
+            while low < high:
+                middle = (low + high) // 2
+                if ordered[middle] < leaves:
+                    low = middle + 1
+                else:
+                    high = middle
+            if enters > leaves:
+                while low + 1 < size and ordered[low + 1] < enters:
+                    ordered[low] = ordered[low + 1]
+                    low += 1
+            else:
+                while low > 0 and ordered[low - 1] > enters:
+                    ordered[low] = ordered[low - 1]
+                    low -= 1
+            ordered[low] = enters
+            out[i] = ordered[before]
+
+
 def running_sums(indptr: Any, indices: Any, data: Any, place: Any, out: Any) -> None:
-    """Fill out (chunks, genes + 1, 16) with each row's sums over the genes before each one, 16 rows side by side.
+    """Fill out (chunks, genes + 1, 64) with each row's sums over the genes before each one, 64 rows side by side.
 
     place (columns,) is the position of a column among the genes, -1 for the others.
     """
@@ -265,32 +305,33 @@ def running_sums(indptr: Any, indices: Any, data: Any, place: Any, out: Any) -> 
     for chunk in range(out.shape[0]):
         part = out[chunk]
         for gene in range(part.shape[0]):
-            for lane in range(16):
+            for lane in range(64):
                 part[gene, lane] = 0.0
-        for lane in range(min(16, indptr.size - 1 - 16 * chunk)):
-            row = 16 * chunk + lane
+        for lane in range(min(64, indptr.size - 1 - 64 * chunk)):
+            row = 64 * chunk + lane
             for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
                 at = place[np.uint64(indices[k])]
                 if at >= 0:
                     part[np.uint64(at) + one, lane] += data[k]
         for gene in range(1, part.shape[0]):
-            for lane in range(16):
+            for lane in range(64):
                 part[gene, lane] += part[gene - 1, lane]
 
 
 def stretch_sums(sums: Any, first: Any, last: Any, arm: Any, bounds: Any, out: Any) -> None:
-    """Add up stretches of genes by arm in out (orders, arms or more, 16 x chunks); sums as by `running_sums`.
+    """Add up stretches of genes by arm in out (orders, chunks, arms or more, 64); sums as by `running_sums`.
 
     Order s is made of the stretches bounds[s] to bounds[s + 1]: the genes first to last, of one arm.
     """
     for chunk in range(sums.shape[0]):
         part = sums[chunk]
         for row in range(out.shape[0]):
+            of_arm = out[row, chunk]
             for k in range(np.uint64(bounds[row]), np.uint64(bounds[row + 1])):
-                total = out[row, np.uint64(arm[k])]
+                total = of_arm[np.uint64(arm[k])]
                 low, high = part[np.uint64(first[k])], part[np.uint64(last[k])]
-                for lane in range(16):
-                    total[16 * chunk + lane] += high[lane] - low[lane]
+                for lane in range(64):  # a number, so that it becomes a few wide instructions
+                    total[lane] += high[lane] - low[lane]
 
 
 def matched_moments(
