@@ -67,6 +67,29 @@ def test_blocks_do_not_change_profiles(monkeypatch):
     np.testing.assert_array_equal(whole, cnv.smooth(x, reference, where, 3.0))
 
 
+@pytest.mark.parametrize("n_references", [1, 3])
+@pytest.mark.parametrize("shuffled", [False, True])  # columns in genomic order or not, some without a place
+def test_profiles_and_their_halves_equal_dense_ones(n_references, shuffled):
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"chromosome": np.repeat(["chr1", "chr2", ""], [130, 30, 9]), "start": np.arange(169.0)})
+    table = table.assign(end=table["start"] + 1, arm="1p").set_axis(np.arange(169).astype(str))
+    if shuffled:
+        table = table.iloc[rng.permutation(169)]
+    x = sparse.csr_matrix(rng.poisson(0.5, (23, 169)).astype(np.float32) * rng.random(169).astype(np.float32))
+    where, reference = cnv.layout(table, 50, 5), rng.random((n_references, 169)) / 3
+
+    def plain(weights):
+        values, bounds = x.toarray()[:, where.columns].astype(float), reference[:, where.columns]
+        low, high = bounds.min(axis=0), bounds.max(axis=0)
+        ratio = np.where(values > high, values - high, np.where(values < low, values - low, 0.0))
+        sums = np.clip(ratio, -0.4, 0.4) @ weights.toarray()
+        return sums - np.median(sums, axis=1, keepdims=True)
+
+    np.testing.assert_allclose(cnv.smooth(x, reference, where, 0.4), plain(where.weights), atol=1e-6)
+    even, odd = (plain(cnv.half(where, k).weights) for k in (0, 1))
+    np.testing.assert_allclose(cnv.halves_differ(x, reference, where, 0.4), even - odd, atol=1e-6)
+
+
 def test_a_cell_is_never_compared_with_itself():
     rng = np.random.default_rng(3)
     profiles = rng.normal(size=(40, 300))

@@ -110,7 +110,9 @@ def test_neighbours_do_not_depend_on_depth():
     depth = np.tile(np.repeat([600, 4000], 40), 2)
     rate = np.where(kind[:, None] == 0, mean / mean.sum(), other / other.sum()) * depth[:, None]
     x = io.lognormalise(sparse.csr_matrix(rng.poisson(rate).astype(np.float32)))
-    near = nb.neighbourhood(x, n_genes=1500, n_components=15, k=10, resolution=1.0, min_cells=10, seed=0)
+    near = nb.neighbourhood(
+        x, np.arange(x.shape[1]), n_genes=1500, n_components=15, k=10, resolution=1.0, min_cells=10, seed=0
+    )
     assert (near.indices[:, 0] == np.arange(160)).all()
     assert (kind[near.indices[:, 1:]] == kind[:, None]).mean() > 0.95
     for atom in np.unique(near.atoms):

@@ -97,3 +97,26 @@ def test_running_median_is_the_middle_of_each_window(window: int, digits: int) -
         for i in range(end - first):
             around = np.clip(np.arange(i - size // 2, i - size // 2 + size), 0, end - first - 1)
             assert found[first + i] == np.sort(part[around])[size // 2]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_mean_of_rows_is_the_sparse_one(kind: type) -> None:
+    rng = np.random.default_rng(2)
+    x = sparse.random(30, 12, 0.4, format="csr", random_state=rng)
+    x.data = (9 * x.data).astype(kind)
+    for rows in (np.arange(30), np.array([29, 3, 3, 7]), np.array([5])):
+        found = kernels.mean_of_rows(x, rows)
+        plain = np.asarray(x[rows].mean(axis=0)).ravel()
+        assert found.dtype == plain.dtype
+        np.testing.assert_allclose(found, plain, rtol=1e-15 if kind is np.int64 else 0)  # bit for bit
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_column_moments_are_the_sparse_ones(kind: type) -> None:
+    x = sparse.random(30, 12, 0.4, format="csr", random_state=np.random.default_rng(2), dtype=kind)
+    x.data[::5] = 0  # a value that is stored and still not seen
+    seen, mean, square = kernels.column_moments(x)
+    np.testing.assert_array_equal(seen, (x.toarray() > 0).sum(axis=0))
+    np.testing.assert_array_equal(mean, np.asarray(x.mean(axis=0)).ravel())  # bit for bit
+    np.testing.assert_array_equal(square, np.asarray(x.multiply(x).mean(axis=0)).ravel())
+    assert mean.dtype == square.dtype == kind

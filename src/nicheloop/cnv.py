@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from nicheloop.kernels import dense_product
+from nicheloop.kernels import add_ratios, compiled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,26 +147,51 @@ def smooth(x: sparse.csr_matrix, reference: Floats, where: Layout, clip: float) 
     -------
     (cells, windows) float32 log ratio.
     """
-    reference = np.atleast_2d(reference)[:, where.columns].astype(np.float64)
-    low, high = reference.min(axis=0), reference.max(axis=0)
-
-    def ratio(values: Floats, least: Floats, most: Floats) -> Floats:
-        """0 between the bounds, else the distance to the nearer bound."""
-        return np.asarray(np.clip(values - np.clip(values, least, most), -clip, clip))
-
-    # Only genes seen in a cell differ from what an empty cell has: no cell is made dense over genes.
-    unseen = ratio(np.zeros(len(low)), low, high)
-    ground = np.asarray(where.weights.T @ unseen)
-    weights = sparse.csr_matrix(where.weights)
     out = np.empty((x.shape[0], where.weights.shape[1]), dtype=np.float32)
-    for part in blocks(x.shape[0]):
-        seen = sparse.csr_matrix(x[part][:, where.columns], dtype=np.float64)
-        seen.sort_indices()  # sums in genomic order, whatever the order of columns
-        at = seen.indices
-        seen.data = ratio(seen.data, low[at], high[at]) - unseen[at]
-        smoothed = dense_product(seen, weights) + ground
-        out[part] = smoothed - np.median(smoothed, axis=1, keepdims=True)
+    for part, sums in _window_sums(x, reference, where, [where.weights], clip):
+        out[part] = _centred(sums)
     return out
+
+
+def halves_differ(x: sparse.csr_matrix, reference: Floats, where: Layout, clip: float) -> Floats:
+    """(cells, windows) float32 `smooth` over the even genes minus that over the odd ones, in one pass; see `half`."""
+    n = where.weights.shape[1]
+    out = np.empty((x.shape[0], n), dtype=np.float32)
+    for part, sums in _window_sums(x, reference, where, [half(where, k).weights for k in (0, 1)], clip):
+        out[part] = _centred(sums[:, :n])
+        out[part] -= _centred(sums[:, n:])
+    return out
+
+
+def _centred(sums: Floats) -> Floats:
+    return np.asarray(sums - np.median(sums, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _window_sums(
+    x: sparse.csr_matrix, reference: Floats, where: Layout, weights: list[sparse.csc_matrix], clip: float
+) -> Iterator[tuple[slice, Floats]]:
+    """Weighted sums of clipped log ratios over each of several sets of windows, side by side, a block of cells each."""
+    columns = where.columns
+    if not (x.has_sorted_indices and (np.diff(columns) > 0).all()):
+        x = sparse.csr_matrix(x[:, columns])
+        x.sort_indices()  # sums in genomic order, whatever the order of columns
+        reference, columns = np.atleast_2d(reference)[:, columns], np.arange(len(columns))
+    place = np.full(x.shape[1], -1)
+    place[columns] = np.arange(len(columns))
+    reference = np.atleast_2d(reference)[:, columns].astype(np.float64)
+    low, high = reference.min(axis=0), reference.max(axis=0)
+    # Only genes seen in a cell differ from what an empty cell has: no cell is made dense over genes.
+    unseen = np.clip(-np.clip(0.0, low, high), -clip, clip)
+    ground = np.concatenate([w.T @ unseen for w in weights])
+    rows = sparse.csr_matrix(sparse.hstack(weights))
+    for part in blocks(x.shape[0]):
+        sums = np.zeros((part.stop - part.start, rows.shape[1]))
+        compiled(add_ratios)(
+            x.indptr[part.start : part.stop + 1], x.indices, x.data, place, low, high, unseen, float(clip), rows.indptr,
+            rows.indices, rows.data, sums,
+        )  # fmt: skip
+        sums += ground
+        yield part, sums
 
 
 def denoise(profiles: Floats, threshold: float) -> Floats:

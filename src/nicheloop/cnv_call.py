@@ -84,7 +84,7 @@ def _neighbours(
 ) -> cnv_neighbours.Neighbourhood:
     """Neighbours and small clusters of some cells, in the order of their ids; genes in the order of their names."""
     return cnv_neighbours.neighbourhood(
-        x[cells][:, by_name], n_genes=options.neighbour_genes, n_components=options.neighbour_components,
+        x[cells], by_name, n_genes=options.neighbour_genes, n_components=options.neighbour_components,
         k=options.n_neighbours, resolution=options.cluster_resolution, min_cells=options.min_group, seed=seed,
     )  # fmt: skip
 
@@ -136,8 +136,7 @@ def _noise(
     x: sparse.csr_matrix, types: NDArray[np.object_], base: Floats, where: cnv.Layout, options: Malignancy
 ) -> Floats:
     """(cells,) noise of each profile from its two halves; the halves' own difference is taken off per type."""
-    differ = cnv.smooth(x, base, cnv.half(where, 0), options.lfc_clip)
-    differ -= cnv.smooth(x, base, cnv.half(where, 1), options.lfc_clip)
+    differ = cnv.halves_differ(x, base, where, options.lfc_clip)
     for name in np.unique(types.astype(str)):
         differ[types == name] -= differ[types == name].mean(axis=0)
     return cnv_cells.noise(differ)
@@ -277,17 +276,18 @@ def assess(
         [groups[i] for i in kept], [means[i] for i in kept], base_mean, every, settings, options.max_coherence_p
     )
     if not clones:  # nothing to look for but the strongest cells
-        differ = cnv.smooth(x[cells], base, cnv.half(where, 0), options.lfc_clip)
-        differ -= cnv.smooth(x[cells], base, cnv.half(where, 1), options.lfc_clip)
+        differ = cnv.halves_differ(x[cells], base, where, options.lfc_clip)
         strength = cnv.signal_to_noise(corrected[cells], differ - differ.mean(axis=0))
         n_top = min(len(cells), max(options.min_group, int(np.ceil(options.top_fraction * len(cells)))))
         top = np.lexsort((cell_ids[cells].astype(str), -strength))[:n_top]
         clones = [np.isin(np.arange(n_cells), cells[top])]
-    level = _noise(x, types, base, where, options)
-    rest = np.flatnonzero(~epithelial)
-    rest = rest[np.argsort(cell_ids[rest].astype(str), kind="stable")]
-    parts = ((order, near), (rest, _neighbours(x, rest, by_name, options, seed)))
-    rounds = options.refit_rounds if any(aneuploid) else 0
+    rounds, parts = 0, [(order, near)]
+    level: Floats = np.zeros(n_cells)
+    if any(aneuploid):  # else no cell is judged by its neighbours
+        rounds, level = options.refit_rounds, _noise(x, types, base, where, options)
+        rest = np.flatnonzero(~epithelial)
+        rest = rest[np.argsort(cell_ids[rest].astype(str), kind="stable")]
+        parts.append((rest, _neighbours(x, rest, by_name, options, seed)))
     last = np.zeros(n_cells)
     before: tuple[Any, ...] = ()
     for again in range(rounds + 1):

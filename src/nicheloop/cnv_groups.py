@@ -361,8 +361,8 @@ def join_clones(
     clones, means, cells = list(groups), list(means), [int(g.sum()) for g in groups]
     differ: set[frozenset[int]] = set()
     names = list(range(len(groups)))
+    arms = [arm_means(m, base, where, settings)[0] for m in means]
     while True:
-        arms = [arm_means(m, base, where, settings)[0] for m in means]
         pairs = [(i, j) for i in range(len(clones)) for j in range(i + 1, len(clones))]
         pairs = [p for p in pairs if frozenset((names[p[0]], names[p[1]])) not in differ]
         if not pairs:
@@ -374,4 +374,5 @@ def join_clones(
             continue
         means[i] = (means[i] * cells[i] + means[j] * cells[j]) / (cells[i] + cells[j])
         clones[i], cells[i], names[i] = clones[i] | clones[j], cells[i] + cells[j], max(names) + 1
-        del clones[j], means[j], cells[j], names[j]
+        arms[i] = arm_means(means[i], base, where, settings)[0]
+        del clones[j], means[j], cells[j], names[j], arms[j]

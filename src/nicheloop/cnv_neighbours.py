@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nicheloop import cnv_groups, lean, neighbors
+from nicheloop.kernels import column_moments, mean_of_rows
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -17,34 +18,35 @@ if TYPE_CHECKING:
 BIN = 100  # genes of like mean whose median variance is the expected one
 
 
-def variable_genes(x: sparse.csr_matrix, n: int) -> Ints:
-    """Columns whose variance is largest relative to genes of like mean, ascending.
+def variable_genes(x: sparse.csr_matrix, along: Ints, n: int) -> Ints:
+    """Columns whose variance is largest relative to genes of like mean, in the order of `along`.
 
     Parameters
     ----------
     x
         (cells, genes) log-normalised expression.
+    along
+        (genes,) columns in an order that depends on their names alone: it decides between equals.
     n
         Genes wanted; genes seen in fewer than three cells are never chosen.
     """
-    seen = np.bincount(x.indices[x.data > 0], minlength=x.shape[1])
-    mean = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
-    variance = np.asarray(x.multiply(x).mean(axis=0), dtype=np.float64).ravel() - mean**2
+    seen, mean, square = (values[along].astype(np.float64) for values in column_moments(x))
+    variance = square - mean**2
     used = np.flatnonzero((seen >= 3) & (variance > 0))
     order = used[np.argsort(mean[used], kind="stable")]
     score = np.zeros(x.shape[1])
     for first in range(0, len(order), BIN):
         part = order[first : first + BIN]
         score[part] = variance[part] / np.median(variance[part])
-    return np.sort(order[np.argsort(-score[order], kind="stable")[:n]])
+    return along[np.sort(order[np.argsort(-score[order], kind="stable")[:n]])]
 
 
-def coordinates(x: sparse.csr_matrix, n_genes: int, n_components: int) -> Floats:
+def coordinates(x: sparse.csr_matrix, along: Ints, n_genes: int, n_components: int) -> Floats:
     """(cells, components) principal component scores of the variable genes, each cell scaled to unit length.
 
     Unit length: the scores of a shallow cell scatter further, which must not decide who its neighbours are.
     """
-    chosen = variable_genes(x, n_genes)
+    chosen = variable_genes(x, along, n_genes)
     if x.shape[0] < 3 or len(chosen) < 2:
         return np.zeros((x.shape[0], 1))
     part = x[:, chosen]
@@ -71,20 +73,30 @@ class Neighbourhood:
 
 
 def neighbourhood(
-    x: sparse.csr_matrix, *, n_genes: int, n_components: int, k: int, resolution: float, min_cells: int, seed: int
+    x: sparse.csr_matrix,
+    along: Ints,
+    *,
+    n_genes: int,
+    n_components: int,
+    k: int,
+    resolution: float,
+    min_cells: int,
+    seed: int,
 ) -> Neighbourhood:
     """Nearest neighbours in expression, and small clusters of them (Leiden, doi:10.1038/s41598-019-41695-z).
 
     Parameters
     ----------
     x
-        (cells, genes) log-normalised expression, cells and genes in an order that depends on their names alone.
+        (cells, genes) log-normalised expression, cells in an order that depends on their names alone.
+    along
+        (genes,) columns in such an order.
     n_genes, n_components, k
         Variable genes, principal components, neighbours without the cell itself.
     resolution, min_cells, seed
         Of the clusters; smaller clusters join the nearest one.
     """
-    at = coordinates(x, n_genes, n_components)
+    at = coordinates(x, along, n_genes, n_components)
     n = len(at)
     with neighbors.one_thread():
         indices, _ = neighbors.nearest(at, k + 1)
@@ -152,7 +164,7 @@ def join_atoms(
     (cells,) group, 0, 1, ...
     """
     atoms = atoms.copy()
-    mean = {int(a): np.asarray(x[np.flatnonzero(atoms == a)].mean(axis=0)).ravel() for a in np.unique(atoms)}
+    mean = {int(a): mean_of_rows(x, np.flatnonzero(atoms == a)) for a in np.unique(atoms)}
     size = {a: int((atoms == a).sum()) for a in mean}
     tested: dict[tuple[int, int], tuple[float, bool]] = {}
     while len(mean) > 1:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nicheloop import io, patients
 from nicheloop.errors import NotAssessable
+from nicheloop.kernels import mean_of_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +116,7 @@ def _pooled(pools: list[Pool]) -> Floats:
 
 def mean_of(x: sparse.csr_matrix, cells: Bools) -> Floats:
     """(genes,) mean over some cells."""
-    return np.asarray(x[np.flatnonzero(cells)].mean(axis=0), dtype=np.float64).ravel()
+    return mean_of_rows(x, np.flatnonzero(cells)).astype(np.float64)
 
 
 def reference_mean(x: sparse.csr_matrix, types: NDArray[np.object_], cells: Bools, min_cells: int) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from nicheloop import cnv_moved
 from nicheloop.cnv import amplitude
 from nicheloop.cnv_groups import Coherence, Settings, arm_evidence, shuffles
+from nicheloop.kernels import mean_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def mixture_side(values: Floats, upper: Bools, n_rounds: int = 50) -> Bools:
         slope = (high - low) / spread
         np.multiply(values, -slope, out=share)
         share -= float(np.log(weight / (1 - weight))) - slope * (high + low) / 2
-        np.clip(share, -500, 500, out=share)
+        np.minimum(share, 500, out=share)  # no overflow
         np.exp(share, out=share)
         share += 1
         np.reciprocal(share, out=share)
@@ -209,7 +210,7 @@ def split_groups(
     waiting, done = [np.arange(x.shape[0])], []
 
     def differ(cells: Ints, upper: Bools, genes: Layout, how: Settings) -> Coherence:
-        high, low = (np.asarray(x[cells[side]].mean(axis=0)).ravel() for side in (upper, ~upper))
+        high, low = (mean_of_rows(x, cells[side]) for side in (upper, ~upper))
         return arm_evidence(high, low, genes, how)
 
     while waiting:
@@ -220,7 +221,7 @@ def split_groups(
             tried += [(c, "half") for c in components(first[cells], settings.n_components).T]
             # normal cells carry less of the group's profile
             tried.append((amplitude(first[cells], np.ones(len(cells), dtype=bool)), "half"))
-            level = max_mixture_p if aneuploid(np.asarray(x[cells].mean(axis=0)).ravel()) else max_p
+            level = max_mixture_p if aneuploid(mean_of_rows(x, cells)) else max_p
             level /= settings.n_components
             p = arm_mixture(x[cells], deep[cells], like[cells], where, settings, stop_above=level)
             for k, (score, genes) in enumerate(tried):

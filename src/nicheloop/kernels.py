@@ -236,6 +236,56 @@ def add_products(
                 total[np.uint64(other_indices[j])] += value * other_data[j]
 
 
+def add_ratios(
+    indptr: Any,
+    indices: Any,
+    data: Any,
+    place: Any,
+    low: Any,
+    high: Any,
+    unseen: Any,
+    clip: float,
+    starts: Any,
+    windows: Any,
+    weights: Any,
+    out: Any,
+) -> None:
+    """Add to out (rows, windows) what the genes seen in a row change in its windows; terms in the order of its columns.
+
+    A gene changes its windows by its clipped distance to the nearer of its bounds, low and high (genes,), less that of
+    a gene not seen, times its weights in them.  place (columns,) is the position of a column among the genes, -1 for
+    the others; starts, windows and weights are the rows of a sparse matrix.
+    """
+    one = np.uint64(1)
+    for row in range(out.shape[0]):
+        total = out[row]
+        for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            at = place[np.uint64(indices[k])]
+            if at >= 0:
+                gene = np.uint64(at)
+                value = np.float64(data[k])
+                value -= min(max(value, low[gene]), high[gene])
+                value = min(max(value, -clip), clip) - unseen[gene]
+                for j in range(np.uint64(starts[gene]), np.uint64(starts[gene + one])):
+                    total[np.uint64(windows[j])] += value * weights[j]
+
+
+def row_sums(indptr: Any, indices: Any, data: Any, rows: Any, scale: Any, out: Any) -> None:
+    """Add up some rows in out (columns,), each value times `scale`, in the order and type of the values."""
+    for row in rows:
+        for k in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            out[np.uint64(indices[k])] += data[k] * scale
+
+
+def add_moments(indptr: Any, indices: Any, data: Any, scale: Any, seen: Any, mean: Any, square: Any) -> None:
+    """Count the positive values of each column and add up values and squares, times `scale`, in the values' type."""
+    for k in range(np.uint64(indptr[0]), np.uint64(indptr[-1])):
+        value, column = data[k], np.uint64(indices[k])
+        seen[column] += np.int64(value > 0)
+        mean[column] += value * scale
+        square[column] += (value * value) * scale
+
+
 def between_arms(first: Any, last: Any, bounds: Any, sums: Any, out: Any) -> None:
     """Write the between-arm sums of squares of two columns for each order of the genes to out (orders, 2).
 
@@ -480,6 +530,22 @@ def dense_product(left: csr_matrix, right: csr_matrix) -> NDArray[np.float64]:
     weights = right.data.astype(np.float64, copy=False)
     compiled(add_products)(left.indptr, left.indices, left.data, right.indptr, right.indices, weights, out)
     return out
+
+
+def mean_of_rows(x: csr_matrix, rows: NDArray[np.integer]) -> NDArray[np.floating]:
+    """(columns,) mean of some rows, as `x[rows].mean(axis=0)` to the last bit and in its type, without a copy."""
+    kind = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+    out = np.zeros(x.shape[1], dtype=kind)
+    compiled(row_sums)(x.indptr, x.indices, x.data, rows, kind.type(1.0 / len(rows)), out)
+    return out
+
+
+def column_moments(x: csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.floating]]:
+    """(columns,) positive values, mean and mean square of each column of floats, as by scipy to the last bit."""
+    seen = np.zeros(x.shape[1], dtype=np.int64)
+    mean, square = np.zeros((2, x.shape[1]), dtype=x.dtype)
+    compiled(add_moments)(x.indptr, x.indices, x.data, x.dtype.type(1.0 / x.shape[0]), seen, mean, square)
+    return seen, mean, square
 
 
 @cache

@@ -181,8 +181,8 @@ def run_malignancy(
             pools = read_pools(reference, data.genes[along], leave_out=patients.patient_of(data.record))
             rung = choose_reference(types, pools, data.record["chemistry"], options)
             result.summary["rung"] = rung.rung
-            x = data.matrix(cells=cell_ids)[:, along]
-            x.sort_indices()  # once: windows and arms are then read in order
+            # by columns and back: windows and arms are then read in order, and no row has to be sorted
+            x = data.matrix(cells=cell_ids).tocsc()[:, along].tocsr()
             x, values = log_values(x, bool(data.record["is_counts"]))
             result.summary["values"] = values
             calls = assess(x, cell_ids, types, positions, rung, pools.get(NORMAL_POOL), options=options, seed=seed)
