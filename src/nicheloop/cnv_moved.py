@@ -57,8 +57,7 @@ def moved_products(
     wide = np.zeros((3, LANES * len(sums)))
     wide[:, :cells] = np.ones(cells), deep - deep.mean(), own
     beside = wide.reshape(3, len(sums), LANES).transpose(1, 0, 2)  # products with these give means and slopes
-    # weighted scores without their mean over arms
-    turn = (np.eye(arms) - 1 / arms) / np.sqrt(size)
+    turn = (np.eye(arms) - 1 / arms) / np.sqrt(size)  # sums to scores without their mean over arms
     for low in range(0, len(orders), AT_ONCE):
         given = code[orders[low : low + AT_ONCE]]
         first = np.flatnonzero(np.diff(given, axis=1, prepend=-1).ravel())

@@ -77,7 +77,7 @@ def refine(profiles: Floats, upper: Bools, n_rounds: int = 10) -> Bools:
     (cells,) the split reached; a cell never counts in the means it is compared with.
     """
     values = profiles.astype(np.float64)
-    values -= values.mean(axis=0)  # no score changes; products of what is left are exact
+    values -= values.mean(axis=0)  # changes no score, and products of small values lose less
     for _ in range(n_rounds):
         if min(upper.sum(), (~upper).sum()) < 2:
             break
@@ -151,18 +151,20 @@ def arm_mixture(
     if x.shape[0] > settings.max_cells:
         some = np.linspace(0, x.shape[0] - 1, settings.max_cells).astype(np.int64)
         x, deep, like = x[some], deep[some], like[some]
-    genes, n = len(where.arms), settings.n_mixture
-    moved = shuffles(genes, settings.block, settings.n_permutations, settings.seed)[:n]
+    genes = len(where.arms)
+    moved = shuffles(genes, settings.block, settings.n_permutations, settings.seed)[: settings.n_mixture]
     orders = np.concatenate([np.arange(genes, dtype=moved.dtype)[None], moved])
-    seen: Floats | None = None
-    for products in cnv_moved.moved_products(x, where, orders, deep, like):
-        for variances in np.linalg.eigvalsh(products)[:, ::-1][:, : settings.n_components]:
-            if seen is None:  # the first order is that of the genome
-                seen, reached = variances, np.zeros(len(variances))
-                continue
-            reached += variances >= seen
-            if ((1 + reached) / (1 + len(moved)) > stop_above).all():
-                return np.asarray((1 + reached) / (1 + len(moved)))
+    every = (
+        variances
+        for products in cnv_moved.moved_products(x, where, orders, deep, like)
+        for variances in np.linalg.eigvalsh(products)[:, ::-1][:, : settings.n_components]
+    )
+    seen = next(every)  # the first order is that of the genome
+    reached = np.zeros(len(seen))
+    for variances in every:
+        reached += variances >= seen
+        if ((1 + reached) / (1 + len(moved)) > stop_above).all():
+            break
     return np.asarray((1 + reached) / (1 + len(moved)))
 
 

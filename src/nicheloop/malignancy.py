@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nicheloop import cnv, genes, io, patients
+from nicheloop import cnv, genes, io, neighbors, patients
 from nicheloop.cnv_call import Calls, assess
 from nicheloop.cnv_reference import (
     NEVER_ASSUMED,
@@ -185,7 +185,8 @@ def run_malignancy(
             x = data.matrix(cells=cell_ids).tocsc()[:, along].tocsr()
             x, values = log_values(x, bool(data.record["is_counts"]))
             result.summary["values"] = values
-            calls = assess(x, cell_ids, types, positions, rung, pools.get(NORMAL_POOL), options=options, seed=seed)
+            with neighbors.one_thread():
+                calls = assess(x, cell_ids, types, positions, rung, pools.get(NORMAL_POOL), options=options, seed=seed)
             result.summary.update(calls.summary)
             result.extra["cnv"] = mean_profiles(calls, types)
             if not calls.summary["callable"] and not assumed:
