@@ -67,6 +67,46 @@ def test_breach_is_caught(values: dict):
         tables.conform(qc_row(**values), "qc")
 
 
+def states(**values: object) -> pd.DataFrame:
+    """Three rows of a table with bounds, allowed values, NA that is allowed and a key."""
+    whole = pd.concat([qc_row(cell_id=f"s:{i}", doublet=bool(i), pct_hb=float(i)) for i in range(3)], ignore_index=True)
+    for column, value in values.items():
+        whole[column] = pd.Series([*whole[column][:2], value], dtype=object)
+    return whole
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"pct_hb": np.nan, "doublet": pd.NA},
+        {"pct_hb": 100.0},
+        {"pct_hb": 100.0001},
+        {"pct_hb": np.inf},
+        {"pct_hb": -0.0},
+        {"n_counts": np.nan},
+        {"n_genes": -1},
+        {"qc_reason": ""},
+        {"cell_id": "s:1"},
+        {"cell_id": None},
+        {"qc_pass": pd.NA},
+    ],
+)
+def test_a_table_passes_if_and_only_if_its_schema_lets_it(values: dict):
+    import pandera.errors
+
+    table = states(**values)
+    columns = tables.CONTRACTS["qc"].columns
+    cast = pd.DataFrame({c.name: table[c.name].astype(contracts.DTYPES[c.kind]) for c in columns})
+    try:
+        tables.schema("qc", cast.columns).validate(cast, lazy=True)
+    except pandera.errors.SchemaErrors:
+        with pytest.raises(contracts.ContractError, match="breaks its contract"):
+            tables.conform(table, "qc")
+    else:
+        pd.testing.assert_frame_equal(tables.conform(table, "qc"), cast)
+
+
 def test_missing_column_and_repeated_key_are_caught():
     with pytest.raises(contracts.ContractError, match="missing"):
         tables.conform(qc_row().drop(columns="qc_pass"), "qc")
