@@ -37,6 +37,13 @@ def test_a_table_is_read_the_same_in_any_order(tmp_path):
     assert interactions.read(path) == expected  # byte-order mark, comment, other line ends, repeated lines
 
 
+def test_lines_may_be_empty_end_early_or_go_on(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("note\treceptor\tligand\t\n\n\tIL6R\tIL6\tx\ty\nno ligand\tCXCR1\n \t CXCR2 \tPPBP_ \n")
+    expected = [Interaction(("IL6",), ("IL6R",)), Interaction(("PPBP",), ("CXCR2",))]
+    assert interactions.read(path) == expected
+
+
 def test_a_cellphonedb_folder_resolves_genes_and_complexes(tmp_path):
     found = interactions.read(cellphonedb(tmp_path / "db"))
     assert found == [Interaction(("IL6",), ("IL6R",)), Interaction(("IL6",), ("IL6R", "IL6ST"))]

@@ -32,25 +32,27 @@ class Interaction:
 
 
 def _complex(name: str) -> tuple[str, ...]:
+    if SEPARATOR not in name:
+        return (name.strip(),) if name.strip() else ()
     return tuple(dict.fromkeys(part.strip() for part in name.split(SEPARATOR) if part.strip()))
 
 
 def _unique(found: Iterable[Interaction], source: str) -> list[Interaction]:
     """Each pair once; sorted, so that the order of the file's lines does not matter."""
-    pairs = sorted({i for i in found if i.ligand and i.receptor})
+    pairs = {(i.ligand, i.receptor): i for i in found if i.ligand and i.receptor}
     if not pairs:
         raise UserError(f"{source}: no ligand-receptor pair found.")
-    return pairs
+    return [pairs[key] for key in sorted(pairs)]  # tuples compare faster than interactions do
 
 
-def _rows(path: Path, wanted: Iterable[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a delimited text file that has the wanted columns."""
+def _lines(path: Path, wanted: Iterable[str], delimiter: str = ",") -> tuple[dict[str, int], list[list[str]]]:
+    """Place of every column of a delimited text file that has the wanted ones, and its lines, each as wide as that."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as handle:
-            lines = (line for line in handle if not line.startswith("#"))
-            reader = csv.DictReader(lines, delimiter=delimiter)
-            rows = [{k: v or "" for k, v in row.items() if k} for row in reader]
-            header = reader.fieldnames or []
+            reader = csv.reader((line for line in handle if not line.startswith("#")), delimiter=delimiter)
+            header = next(reader, [])
+            blank = [""] * len(header)  # a line may end early
+            lines = [line if len(line) >= len(blank) else line + blank[len(line) :] for line in reader if line]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Check screen.resource.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as err:
@@ -58,7 +60,13 @@ def _rows(path: Path, wanted: Iterable[str], delimiter: str = ",") -> list[dict[
     missing = [c for c in wanted if c not in header]
     if missing:
         raise UserError(f"{path}: columns missing: {', '.join(missing)}. Found: {', '.join(header) or 'nothing'}.")
-    return rows
+    return {name: i for i, name in enumerate(header) if name}, lines
+
+
+def _rows(path: Path, wanted: Iterable[str], delimiter: str = ",") -> list[dict[str, str]]:
+    """Rows of a delimited text file that has the wanted columns."""
+    place, lines = _lines(path, wanted, delimiter)
+    return [{name: line[i] for name, i in place.items()} for line in lines]
 
 
 def liana_file() -> Path:
@@ -89,16 +97,14 @@ def read_liana(path: str | Path, name: str = CONSENSUS) -> list[Interaction]:
         If the file cannot be read or holds no resource of that name.
     """
     path = Path(path)
-    rows = _rows(path, ("source_genesymbol", "target_genesymbol", "resource"))
-    known = sorted({r["resource"] for r in rows})
+    columns = ("source_genesymbol", "target_genesymbol", "resource")
+    place, lines = _lines(path, columns)  # of many resources: rows by name would take longer than all the rest
+    source, target, resource = (place[c] for c in columns)
+    known = sorted({line[resource] for line in lines})
     if name not in known:
         raise UserError(f"{path}: no resource '{name}'. It holds: {', '.join(known) or 'nothing'}.")
     return _unique(
-        (
-            Interaction(_complex(r["source_genesymbol"]), _complex(r["target_genesymbol"]))
-            for r in rows
-            if r["resource"] == name
-        ),
+        (Interaction(_complex(line[source]), _complex(line[target])) for line in lines if line[resource] == name),
         str(path),
     )
 
