@@ -148,3 +148,27 @@ def test_tsv_round_trip_keeps_na_and_words(tmp_path: Path):
     back = io.read_table(tmp_path / "c.tsv")
     assert back.loc[0, "sample"] == "NA12"
     assert np.isnan(back.loc[0, "fraction"])
+
+
+def test_text_given_as_categories_is_written_as_text(tmp_path: Path):
+    plain = pd.concat([qc_row(cell_id=f"s:{i}", qc_reason=r) for i, r in enumerate(["pass", "low_counts", "pass"])])
+    few = plain.assign(
+        cell_id=pd.Categorical(plain["cell_id"], categories=["other", "s:2", "s:1", "s:0"]),
+        qc_reason=plain["qc_reason"].astype("category"),
+    )
+    for name, table in (("plain", plain), ("few", few)):
+        io.write_table(table, tmp_path / f"{name}.parquet", "qc")
+    assert (tmp_path / "plain.parquet").read_bytes() == (tmp_path / "few.parquet").read_bytes()
+    pd.testing.assert_frame_equal(tables.conform(few, "qc"), tables.conform(plain, "qc"))
+    with pytest.raises(contracts.ContractError, match="whim"):
+        tables.conform(few.assign(qc_reason=pd.Categorical(["pass", "whim", "pass"])), "qc")
+    with pytest.raises(contracts.ContractError):
+        tables.conform(few.assign(cell_id=pd.Categorical.from_codes([0, 1, -1], ["a", "b"])), "qc")
+    with pytest.raises(contracts.ContractError):
+        tables.conform(few.assign(cell_id=pd.Categorical(["a", "b", "a"])), "qc")
+
+
+def test_a_table_of_the_contract_shares_nothing_with_what_it_was_made_of():
+    given = qc_row()
+    tables.conform(given, "qc")["n_counts"].to_numpy()[:] = 0
+    assert given["n_counts"].tolist() == [10.0]

@@ -23,6 +23,7 @@ from nicheloop.errors import NotAssessable, UserError, error_number
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from scipy.sparse import csr_matrix
 
 METADATA_KEY = b"nicheloop"
@@ -181,17 +182,35 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _to_arrow(table: pd.DataFrame) -> pa.Table:
+    """The table as Arrow's; categories are written out by Arrow, which makes no Python object per row."""
+    import pandas as pd
+    import pyarrow as pa
+
+    words = [c for c in table.columns if isinstance(table[c].dtype, pd.CategoricalDtype)]
+    first = pa.Table.from_pandas(table.head(0).astype(dict.fromkeys(words, pd.StringDtype())), preserve_index=False)
+
+    def column(field: pa.Field) -> Any:
+        if field.name not in words:
+            return pa.array(table[field.name], type=field.type, from_pandas=True)
+        values = table[field.name].cat
+        codes = values.codes.to_numpy()
+        names = pa.array(list(values.categories), type=field.type)
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), names).cast(field.type)
+
+    return pa.Table.from_arrays([column(field) for field in first.schema], schema=first.schema)
+
+
 def write_table(table: pd.DataFrame, path: str | Path, name: str, status: Status | None = None) -> None:
     """Check a table against its contract and write it atomically (Parquet, or TSV with NA by the file's ending)."""
-    table = tables.conform(table, name)
     if str(path).endswith(".tsv"):
+        table = tables.conform(table, name)
         with atomic(path) as temporary:
             table.to_csv(temporary, sep="\t", index=False, na_rep="NA", float_format="%.6g", lineterminator="\n")
         return
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = _to_arrow(tables.checked(table, name))
     text = json.dumps(_plain(asdict(status)) if status else {}, sort_keys=True)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), METADATA_KEY: text.encode()})
     with atomic(path) as temporary:

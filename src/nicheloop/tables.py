@@ -17,10 +17,25 @@ if TYPE_CHECKING:
 CONTRACTS = contracts.CONTRACTS
 
 
+def _categories_of_text(values: pd.Series) -> bool:
+    import pandas as pd
+
+    return isinstance(values.dtype, pd.CategoricalDtype) and all(isinstance(c, str) for c in values.cat.categories)
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with categories written out."""
+    import pandas as pd
+
+    return table.astype({c: pd.StringDtype() for c in table.columns if isinstance(table[c].dtype, pd.CategoricalDtype)})
+
+
 def _series(values: pd.Series, column: Column, table: str) -> pd.Series:
     import pandas as pd
 
     if column.kind == "float" and values.dtype == np.float64:
+        return values
+    if column.kind == "str" and _categories_of_text(values):
         return values
     try:
         if column.kind in ("int", "float"):
@@ -98,6 +113,11 @@ def conform(table: pd.DataFrame, name: str) -> pd.DataFrame:
     ContractError
         On a missing or unknown column, a wrong type or value, an NA that is not allowed or a repeated key.
     """
+    return _as_text(checked(table, name)).copy()
+
+
+def checked(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`conform`, to be written only: text given as categories stays so, and columns may be those of `table`."""
     import pandas as pd
 
     contract = CONTRACTS[name]
@@ -107,14 +127,16 @@ def conform(table: pd.DataFrame, name: str) -> pd.DataFrame:
     rank = {id(c): i for i, c in enumerate(contract.columns)}
     belongs = {c: column_of(name, c) for c in table.columns}
     belongs = dict(sorted(belongs.items(), key=lambda item: rank[id(item[1])]))
-    out = pd.DataFrame({c: _series(table[c], column, name) for c, column in belongs.items()}).reset_index(drop=True)
+    cast = {c: _series(table[c], column, name) for c, column in belongs.items()}
+    out = pd.DataFrame(cast, copy=False, index=table.index)
+    out.index = pd.RangeIndex(len(out))
     if _keeps(out, name, belongs):
         return out
     with lean.without("hypothesis"):  # loaded with the first table that breaks its contract
         import pandera.errors
 
         try:
-            schema(name, belongs).validate(out, lazy=True)
+            schema(name, belongs).validate(_as_text(out), lazy=True)
         except pandera.errors.SchemaErrors as err:
             cases = err.failure_cases.head(5)[["column", "check", "failure_case"]].to_string(index=False)
             raise ContractError(f"table '{name}' breaks its contract:\n{cases}") from None
