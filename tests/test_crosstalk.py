@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -45,6 +46,39 @@ def random_sample(seed=0, cells=120, background=150, planted=True):
         for column in (1, 2):
             x[masks["b"], column] += rng.poisson(4, masks["b"].sum())
     return x, symbols, masks
+
+
+@pytest.mark.parametrize("layout", [sparse.csr_matrix, sparse.csc_matrix])
+def test_sums_and_detection_are_those_of_the_dense_matrix(layout):
+    from scipy.stats import poisson
+
+    x, symbols, masks = random_sample(5)
+    x[:, 4] = 0  # PPBP in no cell
+    sample = sample_of(x, symbols, masks, ambient=np.full(len(symbols), 1 / len(symbols)), rate=0.4)
+    dense = sample.x.toarray()
+    sample = dataclasses.replace(sample, x=layout(sample.x))
+    options = OPTIONS.model_copy(update={"abundant_fraction": 0.5, "min_umi": 12, "min_positive_cells": 6})
+    seen = detection.Detection.of(sample, sample.genes)
+    columns = np.array([seen.column[g] for g in sample.genes])
+    np.testing.assert_array_equal(sample.sums.everywhere, dense.sum(axis=0))
+    np.testing.assert_array_equal(sample.sums.share, (dense > 0).mean(axis=0))
+    for i, name in enumerate(sample.names):
+        mine = dense[sample.masks[:, i]]
+        np.testing.assert_array_equal(sample.sums.umi[i], mine.sum(axis=0))
+        np.testing.assert_array_equal(sample.sums.positive[i], (mine > 0).sum(axis=0))
+        assert sample.sums.library[i] == mine.sum()
+        detected, above = [], []
+        for g in range(len(symbols)):
+            umi, cells = mine[:, g].sum(), (mine[:, g] > 0).sum()
+            rare = (dense[:, g] > 0).mean() >= 0.5 and cells < np.ceil(0.5 * len(mine))
+            detected.append(umi >= 12 and cells >= 6 and not rare)
+            level = 0.4 * mine.sum() / len(symbols)
+            above.append(level == 0 or poisson.sf(umi - 1, level) < 0.01)
+        assert seen.all_detected(name, columns, options).tolist() == detected
+        assert seen.all_above_ambient(name, columns, 0.01).tolist() == above
+        assert [seen.detected(name, g, options) for g in sample.genes] == detected
+        assert [seen.above_ambient(name, g, 0.01) for g in sample.genes] == above
+        assert name == "platelet" or (any(detected) and not all(detected) and any(above) and not all(above))
 
 
 PAIR = lr.Pair("X", "forward", "LIG", ("REC1", "REC2"), "a", "b")

@@ -43,6 +43,18 @@ def tumour(seed=0, *, shares=(0.5, 0.2, 0.3), cells=300, background=250, n_roles
     )
 
 
+def test_combinations_with_a_recorded_interaction_are_found():
+    sample, facts = tumour(), roles()
+    pools = decoys.Pools.of(sample, facts, AXIS_GENES)
+    here = np.array([i for i, g in enumerate(sample.genes) if g in pools.seen.column])
+    ligands, receptors = (side.ravel() for side in np.meshgrid(here, here))
+    expected = [not facts.recorded(sample.genes[a], sample.genes[b]) for a, b in zip(ligands, receptors, strict=True)]
+    assert pools.unrecorded(ligands, receptors).tolist() == expected
+    assert not all(expected)
+    alone = decoys.Pools.of(sample, dataclasses.replace(facts, partners={}), AXIS_GENES)
+    assert alone.unrecorded(ligands, receptors).all()
+
+
 def like(sample):
     """Questions as the axes ask them: any gene of the sample between any two types."""
     rng = np.random.default_rng(1)

@@ -31,6 +31,11 @@ def cells():
     return pd.DataFrame(ROWS, columns=COLUMNS)
 
 
+def test_several_populations_are_those_asked_one_by_one(cells):
+    one_by_one = [populations.members(name, cells) for name in populations.NAMES]
+    assert populations.masks(populations.NAMES, cells).T.tolist() == [m.tolist() for m in one_by_one]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -27,7 +27,7 @@ def bootstrap_strengths(sample: lr.Sample, pair: lr.Pair, n: int, seed: int) -> 
     names = list(dict.fromkeys([pair.sender, pair.receiver]))
     masks = sample.masks[:, [sample.names.index(p) for p in names]]
     inside = masks.any(axis=1)
-    masks, x, totals = masks[inside], sample.x[inside][:, columns], sample.totals[inside]
+    masks, x, totals = masks[inside], sample.by_gene[:, columns][inside], sample.totals[inside]
     weights = np.zeros((len(masks), n))
     atom = masks @ (2 ** np.arange(len(names)))
     for code in np.unique(atom):
@@ -137,5 +137,5 @@ def level(sample: lr.Sample, members: Sequence[str], mask: Bools, *, min_cells: 
     total = float(sample.totals[mask].sum())
     if int(mask.sum()) < min_cells or len(columns) < min_genes or total <= 0:
         return np.nan
-    sums = np.asarray(sample.x[mask][:, columns].sum(axis=0), dtype=float).ravel()
+    sums = np.asarray(sample.by_gene[:, columns][mask].sum(axis=0), dtype=float).ravel()
     return float(np.log2(1 + sums * (lr.PER / total)).mean())

@@ -91,7 +91,7 @@ def at_equal_depth(
     lookup, ambient = sample.gene_index, sample.ambient_mean()
     chosen: dict[str, np.ndarray | None] = {}
     drawn: dict[tuple[str, str], Floats] = {}
-    by_gene = sample.x.tocsc()
+    by_gene = sample.by_gene
     n, depth = options.matched_cells, options.matched_depth
 
     def cells_of(population: str) -> np.ndarray | None:
@@ -106,8 +106,11 @@ def at_equal_depth(
         if (population, gene) not in drawn:
             cells = cells_of(population)
             rng = np.random.default_rng([seed, zlib.crc32(f"matched:{population}:{gene}".encode())])
-            full = np.asarray(by_gene[:, [lookup[gene]]].toarray()).ravel()[cells].round().astype(np.int64)
-            drawn[population, gene] = rng.binomial(full, depth / sample.totals[cells]).astype(float)
+            full = np.zeros(len(sample.totals))
+            column = slice(*by_gene.indptr[lookup[gene] : lookup[gene] + 2])
+            full[by_gene.indices[column]] = by_gene.data[column]
+            whole = full[cells].round().astype(np.int64)
+            drawn[population, gene] = rng.binomial(whole, depth / sample.totals[cells]).astype(float)
         return drawn[population, gene]
 
     status, strength, error = [], np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)

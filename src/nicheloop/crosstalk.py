@@ -159,7 +159,7 @@ def load(
         if not status.ok:
             notes.update({name: f"{status.stage}: {status.status}" for name in affected if name not in notes})
     order = np.argsort(reader.genes.astype(str), kind="stable")
-    x = reader.matrix(cells=cells.index)[:, order].astype(np.float64).tocsr()
+    x = reader.matrix(cells=cells.index).tocsc()[:, order].astype(np.float64)  # questions are about genes
     symbols = reader.genes[order]
     profile = io.read_table(ambient)
     share = pd.Series(profile["ambient_fraction"].to_numpy(dtype=float), index=profile["gene"].astype(str))
@@ -169,7 +169,7 @@ def load(
         totals=np.asarray(x.sum(axis=1)).ravel(),
         genes=symbols,
         names=tuple(names),
-        masks=np.column_stack([populations.members(name, cells) for name in names]),
+        masks=populations.masks(names, cells),
         ambient=share.reindex(symbols).fillna(0.0).to_numpy(),
         rate=rate,
         platelet_genes=frozenset(genes.platelet_genes()),

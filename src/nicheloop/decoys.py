@@ -5,13 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nicheloop import stats
 from nicheloop.detection import Detection
-from nicheloop.ligand_receptor import PER, Floats, Ints, Pair, Sample, population_means, weighted_sums
+from nicheloop.ligand_receptor import PER, Bools, Floats, Ints, Pair, Sample, population_means
 from nicheloop.roles import Roles
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Pools:
     means : (populations, genes) ambient-corrected counts per 10,000
     secreted, membrane : positions, sorted by `overall` and then by symbol
     seen : detection of those genes
+    place : (genes,) column of each in `seen`, -1 for the others
     usable : those of a class that are measurable in a population, filled when first asked
     """
 
@@ -42,25 +44,47 @@ class Pools:
     secreted: Ints
     membrane: Ints
     seen: Detection
+    place: Ints
     usable: dict[tuple[str, str], Ints] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sample: Sample, roles: Roles, reserved: Iterable[str]) -> Pools:
         """Sort what the sample has of both classes; `reserved` genes (those of any axis) stay out."""
-        counts = np.asarray(sample.x.sum(axis=0)).ravel()
-        overall = counts * (PER / max(float(sample.totals.sum()), 1.0))
-        sums, total = weighted_sums(sample.x, sample.totals, sample.masks.astype(np.float64))
-        kept = set(reserved)
+        sums, lookup, kept = sample.sums, sample.gene_index, set(reserved)
+        overall = sums.everywhere * (PER / max(float(sample.totals.sum()), 1.0))
 
         def sorted_class(names: frozenset[str]) -> Ints:
-            use = [i for i, g in enumerate(sample.genes) if g in names and g not in kept and counts[i] > 0]
-            found = np.array(use, dtype=np.int64)
+            use = sorted(lookup[g] for g in names if g in lookup and g not in kept)
+            found = np.array([i for i in use if sums.everywhere[i] > 0], dtype=np.int64)
             return found[np.argsort(overall[found], kind="stable")]
 
         secreted, membrane = sorted_class(roles.secreted), sorted_class(roles.membrane)
         seen = Detection.of(sample, [str(g) for g in sample.genes[np.concatenate([secreted, membrane])]])
-        means = population_means(sums, total, sample.ambient_mean())
-        return cls(sample, roles, overall, means, secreted, membrane, seen)
+        place = np.full(len(sample.genes), -1, dtype=np.int64)
+        place[[lookup[g] for g in seen.column]] = list(seen.column.values())
+        means = population_means(sums.umi, sums.library, sample.ambient_mean())
+        return cls(sample, roles, overall, means, secreted, membrane, seen, place)
+
+    @cached_property
+    def recorded(self) -> Ints:
+        """Sorted codes (see `unrecorded`) of recorded interactions between genes of `seen`."""
+        lookup, here = self.sample.gene_index, self.seen.column
+        codes = [
+            lookup[gene] * len(lookup) + lookup[other]
+            for gene, others in self.roles.partners.items()
+            if gene in here
+            for other in others
+            if other in here
+        ]
+        return np.sort(np.array(codes, dtype=np.int64))
+
+    def unrecorded(self, ligands: Ints, receptors: Ints) -> Bools:
+        """Whether genes of `seen`, by position, share no recorded interaction, pair by pair."""
+        if not self.recorded.size:
+            return np.ones(ligands.shape, dtype=bool)
+        code = ligands * len(self.place) + receptors
+        at = np.minimum(np.searchsorted(self.recorded, code), self.recorded.size - 1)
+        return np.asarray(self.recorded[at] != code)
 
     def measurable(self, kind: str, population: str, options: Crosstalk) -> Ints:
         """Genes of a class that pass the floor and exceed ambient RNA in a population, by abundance.
@@ -74,13 +98,10 @@ class Pools:
                 found = np.sort(np.concatenate(either))
                 self.usable[key] = found[np.argsort(self.overall[found], kind="stable")]
             else:
-                pool, genes = (self.secreted if kind == "secreted" else self.membrane), self.sample.genes
-                ok = [
-                    self.seen.detected(population, str(genes[i]), options)
-                    and self.seen.above_ambient(population, str(genes[i]), options.ambient_alpha)
-                    for i in pool
-                ]
-                self.usable[key] = pool[np.array(ok, dtype=bool)]
+                pool = self.secreted if kind == "secreted" else self.membrane
+                found = pool[self.seen.all_detected(population, self.place[pool], options)]
+                above = self.seen.all_above_ambient(population, self.place[found], options.ambient_alpha)
+                self.usable[key] = found[above]
         return self.usable[key]
 
     def kind_of(self, gene: str, side: str) -> str:
@@ -103,7 +124,7 @@ class Pools:
         mean, i = float(self.overall[at]), self.seen.names.index(population)
 
         def at_its_abundance(pool: Ints) -> Ints:
-            columns = np.array([self.seen.column[str(self.sample.genes[j])] for j in pool], dtype=np.int64)
+            columns = self.place[pool]
             scale = mean / self.overall[pool]
             enough = (self.seen.umi[i, columns] * scale >= options.min_umi) & (
                 self.seen.positive[i, columns] * scale >= options.min_positive_cells
@@ -151,8 +172,7 @@ def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) 
     asked only where it is measurable.  Genes of other classes never do: they are less specific to cell types.
     """
     sample, overall = pools.sample, pools.overall
-    lookup, genes = sample.gene_index, sample.genes.astype(str).astype(object)
-    recorded, none = pools.roles.partners, frozenset[str]()
+    lookup = sample.gene_index
     out, words = np.full(len(pairs), np.nan), [""] * len(pairs)
     if min(pools.secreted.size, pools.membrane.size) < options.min_stand_ins:
         return out, words
@@ -168,8 +188,7 @@ def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) 
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         drawn = [p[rng.integers(0, p.size, options.n_matched_pairs)] for p, _ in sides]
         ligands, subunits = drawn[0], drawn[1:]
-        pairs_drawn = zip(genes[ligands], zip(*(genes[b] for b in subunits), strict=True), strict=True)
-        free = [recorded.get(a, none).isdisjoint(complex_) for a, complex_ in pairs_drawn]
+        free = np.all([pools.unrecorded(ligands, b) for b in subunits], axis=0)
         s, r = sample.names.index(pair.sender), sample.names.index(pair.receiver)
 
         def level(population: int, stand_in: Ints, gene: str) -> Floats:
@@ -178,7 +197,7 @@ def decoy_p(pools: Pools, pairs: Sequence[Pair], options: Crosstalk, seed: int) 
         ligand = level(s, ligands, pair.ligand)
         receptor = np.min([level(r, b, g) for b, g in zip(subunits, pair.receptor, strict=True)], axis=0)
         observed = np.sqrt(pools.means[s, lookup[pair.ligand]] * min(pools.means[r, lookup[g]] for g in pair.receptor))
-        out[k] = stats.permutation_p(float(observed), np.sqrt(ligand * receptor)[np.array(free, dtype=bool)])
+        out[k] = stats.permutation_p(float(observed), np.sqrt(ligand * receptor)[free])
     return out, words
 
 

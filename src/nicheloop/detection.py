@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nicheloop import stats
-from nicheloop.ligand_receptor import Floats, Ints, Pair, Sample, weighted_sums
+from nicheloop.ligand_receptor import Bools, Floats, Ints, Pair, Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,16 +45,12 @@ class Detection:
         lookup = sample.gene_index
         known = sorted(set(wanted) & set(lookup))
         columns = np.array([lookup[g] for g in known], dtype=np.int64)
-        x, m = sample.x[:, columns], sample.masks.astype(np.float64)
-        umi, library = weighted_sums(x, sample.totals, m)
-        positive, _ = weighted_sums((x > 0).astype(np.float64), sample.totals, m)
-        expected = library[:, None] * (sample.rate * sample.ambient[columns])[None, :]
-        everywhere = np.asarray(x.sum(axis=0)).ravel()
+        m, sums = sample.masks.astype(np.float64), sample.sums
+        expected = sums.library[:, None] * (sample.rate * sample.ambient[columns])[None, :]
         column = {g: i for i, g in enumerate(known)}
         return cls(
-            sample.names, column, sample.masks.sum(axis=0), umi, positive, expected, everywhere,
-            np.asarray((x > 0).sum(axis=0)).ravel() / max(1, x.shape[0]), x.shape[0], sample.platelet_genes,
-            (m.T @ m).astype(np.int64),
+            sample.names, column, sample.masks.sum(axis=0), sums.umi[:, columns], sums.positive[:, columns], expected,
+            sums.everywhere[columns], sums.share[columns], len(m), sample.platelet_genes, (m.T @ m).astype(np.int64),
         )  # fmt: skip
 
     def cells(self, population: str) -> int:
@@ -69,16 +65,21 @@ class Detection:
 
     def detected(self, population: str, gene: str, options: Crosstalk) -> bool:
         """Whether there are enough counts in enough cells; a gene abundant in the sample must be in enough of them."""
-        i, g = self.names.index(population), self.column[gene]
-        if self.umi[i, g] < options.min_umi or self.positive[i, g] < options.min_positive_cells:
-            return False
-        return not self.too_rare(population, gene, options)
+        return bool(self.all_detected(population, np.array([self.column[gene]]), options)[0])
+
+    def all_detected(self, population: str, columns: Ints, options: Crosstalk) -> Bools:
+        """`detected` of many genes, by their columns."""
+        i = self.names.index(population)
+        enough = (self.umi[i, columns] >= options.min_umi) & (self.positive[i, columns] >= options.min_positive_cells)
+        return np.asarray(enough & ~self._too_rare(i, columns, options))
 
     def too_rare(self, population: str, gene: str, options: Crosstalk) -> bool:
         """Whether a gene that is abundant in the sample is in too few cells of a population (doublets explain it)."""
-        i, g = self.names.index(population), self.column[gene]
+        return bool(self._too_rare(self.names.index(population), np.array([self.column[gene]]), options)[0])
+
+    def _too_rare(self, i: int, columns: Ints, options: Crosstalk) -> Bools:
         least = np.ceil(options.abundant_fraction * self.size[i] - 1e-9)
-        return bool(self.share[g] >= options.abundant_fraction and self.positive[i, g] < least)
+        return np.asarray((self.share[columns] >= options.abundant_fraction) & (self.positive[i, columns] < least))
 
     def floor_words(self, population: str, gene: str, options: Crosstalk) -> str:
         """Counts in words, with what was asked of them."""
@@ -93,11 +94,15 @@ class Detection:
 
     def above_ambient(self, population: str, gene: str, alpha: float) -> bool:
         """Whether the counts exceed what ambient RNA explains (Poisson, one-sided); yes where it is not estimated."""
+        return bool(self.all_above_ambient(population, np.array([self.column[gene]]), alpha)[0])
+
+    def all_above_ambient(self, population: str, columns: Ints, alpha: float) -> Bools:
+        """`above_ambient` of many genes, by their columns."""
         from scipy.special import pdtrc
 
-        i, g = self.names.index(population), self.column[gene]
-        level = self.expected[i, g]
-        return bool(np.isnan(level) or level <= 0 or pdtrc(self.umi[i, g] - 1, level) < alpha)
+        i = self.names.index(population)
+        level = self.expected[i, columns]
+        return np.asarray(~(level > 0) | (pdtrc(self.umi[i, columns] - 1, level) < alpha))
 
     def nowhere(self, genes: Iterable[str], options: Crosstalk) -> str:
         """Genes without one count in a sample large enough to say so, in words with the upper bound; else empty."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nicheloop.permuted import permuted_sums
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csc_matrix, csr_matrix
 
     from nicheloop.config_niche import Crosstalk
 
@@ -43,12 +43,31 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """What populations hold of every gene of a sample.
+
+    Attributes
+    ----------
+    umi, positive : (populations, genes) counts, and cells with a count
+    library : (populations,) summed library sizes
+    everywhere : (genes,) counts of all cells
+    share : (genes,) share of all cells with a count
+    """
+
+    umi: Floats
+    positive: Floats
+    library: Floats
+    everywhere: Floats
+    share: Floats
+
+
+@dataclass(frozen=True)
 class Sample:
     """Counts and populations of one sample, in an order that does not depend on the files'.
 
     Attributes
     ----------
-    x : (cells, genes) CSR float64, counts
+    x : (cells, genes) CSR or CSC float64, counts
     totals : (cells,) library sizes over all genes of the matrix
     genes : (genes,) symbols, sorted
     names, masks : populations and their (cells, populations) membership
@@ -57,7 +76,7 @@ class Sample:
     platelet_genes : genes whose counts in platelet barcodes are contamination
     """
 
-    x: csr_matrix
+    x: csr_matrix | csc_matrix
     totals: Floats
     genes: NDArray[np.object_]
     names: tuple[str, ...]
@@ -70,6 +89,23 @@ class Sample:
     def gene_index(self) -> dict[str, int]:
         """Position of every gene."""
         return {g: i for i, g in enumerate(self.genes)}
+
+    @cached_property
+    def by_gene(self) -> csc_matrix:
+        """(cells, genes) the counts gene by gene."""
+        return self.x.tocsc()
+
+    @cached_property
+    def sums(self) -> Sums:
+        """Of all populations and genes; every question about the sample begins with some of them."""
+        from scipy.sparse import csc_matrix
+
+        x, n = self.by_gene, self.masks.shape[1]
+        every = np.column_stack([self.masks, np.ones(len(self.masks), dtype=bool)]).astype(np.float64)
+        umi, library = weighted_sums(x, self.totals, every)
+        ones = csc_matrix(((x.data > 0).astype(np.float64), x.indices, x.indptr), shape=x.shape)
+        positive, _ = weighted_sums(ones, self.totals, every)
+        return Sums(umi[:n], positive[:n], library[:n], umi[n], positive[n] / max(1, x.shape[0]))
 
     def ambient_mean(self) -> Floats:
         """(genes,) ambient counts per 10,000 that every population carries; 0 where not estimated."""
@@ -155,19 +191,23 @@ def strengths(means: Floats, index: Index) -> Floats:
     return np.asarray(np.sqrt(ligand * receptor))
 
 
-def weighted_sums(x: csr_matrix, totals: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def weighted_sums(x: csr_matrix | csc_matrix, totals: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Sum counts and library sizes with (cells, columns) weights: (columns, genes) and (columns,)."""
     return np.asarray((x.T @ weights).T), np.asarray(totals @ weights)
 
 
-def least_cells(x: csr_matrix, masks: Bools, options: Crosstalk) -> Floats:
+def least_cells(share: Floats, masks: Bools, options: Crosstalk) -> Floats:
     """(populations, genes) fewest cells with a count that make a gene detected in a population.
 
     A gene that is abundant in the sample (in ``abundant_fraction`` of its cells or more) must be in that share of the
     population's cells as well: in fewer, doublets with the cells that make it are the nearer explanation.  Neither the
     abundance nor the size of a population changes when labels are permuted.
+
+    Parameters
+    ----------
+    share
+        (genes,) share of all cells with a count.
     """
-    share = np.asarray((x > 0).sum(axis=0)).ravel() / max(1, x.shape[0])
     wanted = np.ceil(options.abundant_fraction * masks.sum(axis=0) - 1e-9)[:, None]
     abundant = (share >= options.abundant_fraction)[None, :]
     return np.maximum(np.where(abundant, wanted, 0.0), float(options.min_positive_cells))
@@ -194,16 +234,17 @@ def label_null(
     masks: Bools,
     ambient: Floats,
     index: Index,
+    least: Floats,
     options: Crosstalk,
     rng: np.random.Generator,
 ) -> tuple[Floats, Bools]:
     """(permutations, pairs) strengths under permuted type labels, and whether the pair is measurable there.
 
     One permutation moves all populations together, so their sizes and overlaps (csc_high within malignant) are kept.
-    Complexes take their minimum anew each time, and every pair meets the floor that the observed pair had to meet.
+    Complexes take their minimum anew each time, and every pair meets the floor that the observed pair had to meet
+    (`least` as from `least_cells`).
     """
     null, seen = [], []
-    least = least_cells(x, masks, options)
     for umi, positive, total in permuted_sums(x, totals, masks, options.n_permutations, rng):
         seen.append(above_floor(umi, positive, index, options, least))
         null.append(strengths(population_means(umi, total, ambient), index))
@@ -248,12 +289,10 @@ def pair_null(
     """
     lookup = sample.gene_index
     index = Index.of(pairs, sample.names, list(sample.genes))
-    width, n, m = options.n_matched_genes, options.n_matched_pairs, sample.masks.astype(np.float64)
-    sums, total = weighted_sums(sample.x, sample.totals, m)
-    positive, _ = weighted_sums((sample.x > 0).astype(np.float64), sample.totals, m)
-    enough = (sums >= options.min_umi) & (positive >= least_cells(sample.x, sample.masks, options))
-    means = population_means(sums, total, sample.ambient_mean())
-    overall = np.asarray(sample.x.sum(axis=0)).ravel() * (PER / max(sample.totals.sum(), 1.0))
+    width, n, sums = options.n_matched_genes, options.n_matched_pairs, sample.sums
+    enough = (sums.umi >= options.min_umi) & (sums.positive >= least_cells(sums.share, sample.masks, options))
+    means = population_means(sums.umi, sums.library, sample.ambient_mean())
+    overall = sums.everywhere * (PER / max(sample.totals.sum(), 1.0))
     allowed = overall > 0
     allowed[[lookup[g] for g in set(reserved) if g in lookup]] = False
     candidates = np.flatnonzero(allowed)
@@ -286,13 +325,14 @@ def mean_variances(sample: Sample, columns: Ints) -> tuple[Floats, Floats, Float
     (populations, genes) counts per 10,000 less the ambient part; (populations, genes) variance of that mean (delta
     method for a ratio of sums; NaN with one cell); (populations,) summed library sizes.
     """
-    from scipy.sparse import diags
-
-    x, n, m = sample.x[:, columns], sample.totals, sample.masks.astype(np.float64)
-    sums, total = weighted_sums(x, n, m)
+    x, n, m = sample.by_gene[:, columns], sample.totals, sample.masks.astype(np.float64)
+    sums, total = sample.sums.umi[:, columns], sample.sums.library
     share = np.divide(sums, total[:, None], out=np.zeros_like(sums), where=total[:, None] > 0)
-    squares = np.asarray((x.multiply(x)).T @ m).T
-    cross = np.asarray((diags(n) @ x).T @ m).T
+    values, depth = x.data.copy(), n[x.indices]
+    x.data = values * values
+    squares = np.asarray(x.T @ m).T
+    x.data = depth * values
+    cross = np.asarray(x.T @ m).T
     residual = squares - 2 * share * cross + share**2 * (m.T @ n**2)[:, None]
     cells = m.sum(axis=0)
     bessel = np.divide(cells, cells - 1, out=np.full_like(cells, np.nan), where=cells > 1)
@@ -354,20 +394,18 @@ def test_pairs(sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], o
     used = sorted({n for p in pairs for n in (p.sender, p.receiver)})
     lookup = sample.gene_index
     columns = np.array([lookup[g] for g in wanted], dtype=np.int64)
-    masks = sample.masks[:, [sample.names.index(n) for n in used]]
-    small = Sample(
-        sample.x, sample.totals, sample.genes, tuple(used), masks, sample.ambient, sample.rate, sample.platelet_genes
-    )
+    among = [sample.names.index(n) for n in used]
+    masks, sums, ambient = sample.masks[:, among], sample.sums, sample.ambient_mean()[columns]
     index = Index.of(pairs, used, wanted)
-    x, ambient = sample.x[:, columns], sample.ambient_mean()[columns]
-    sums, total = weighted_sums(x, sample.totals, masks.astype(np.float64))
-    observed = strengths(population_means(sums, total, ambient), index)
+    means = population_means(sums.umi[among][:, columns], sums.library[among], ambient)
+    x = sample.by_gene[:, columns].tocsr()
+    least = least_cells(sums.share[columns], masks, options)
     rng = np.random.default_rng([seed, zlib.crc32(b"labels")])
     return Tested(
-        observed,
-        *label_null(x, sample.totals, masks, ambient, index, options, rng),
-        *pair_null(small, pairs, reserved, options, seed),
-        log2_standard_error(small, index, columns),
+        strengths(means, index),
+        *label_null(x, sample.totals, masks, ambient, index, least, options, rng),
+        *pair_null(sample, pairs, reserved, options, seed),
+        log2_standard_error(sample, Index.of(pairs, sample.names, wanted), columns),
     )
 
 

@@ -392,7 +392,7 @@ def score_readouts(sample: lr.Sample, options: Scoring | None) -> dict[str, Floa
     options = options or config_states.Scoring()
     malignant = sample.masks[:, sample.names.index("malignant")]
     sets = {name: members for name, members in readouts().items() if name != RETURN_READOUT}
-    symbols, x = [str(g) for g in sample.genes], io.lognormalise(sample.x[malignant])
+    symbols, x = [str(g) for g in sample.genes], io.lognormalise(sample.x[malignant].tocsr())
     z = scoring.score_sets(
         x, symbols, sets,
         n_bins=options.n_bins, min_genes=options.min_genes, min_cells=options.min_cells,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nicheloop.ligand_receptor import Bools, Floats, Sample, weighted_sums
+from nicheloop.ligand_receptor import Bools, Floats, Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +134,7 @@ def mixed_cells(sample: Sample, spared: Collection[str], options: Loop) -> Bools
     library = sample.totals[tumour]
     if not library.sum() > 0:
         return out
-    sums, total = weighted_sums(sample.x, sample.totals, sample.masks.astype(np.float64))
+    sums, total = sample.sums.umi, sample.sums.library
     share = np.divide(sums, total[:, None], out=np.zeros_like(sums), where=total[:, None] > 0)
     own = share[sample.names.index("malignant")]
     free = ~np.isin(sample.genes.astype(str), sorted(spared))

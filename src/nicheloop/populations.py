@@ -6,6 +6,7 @@ Populations may overlap: csc_high lies in malignant, icaf in caf.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,33 +71,45 @@ def members(name: str, cells: pd.DataFrame) -> Mask:
     KeyError
         If the name is none of the vocabulary's: an axis must never lose a sender silently.
     """
-    if name not in NAMES:
-        raise KeyError(f"population '{name}' is not in the vocabulary: {', '.join(NAMES)}")
+    return masks([name], cells)[:, 0]
+
+
+def masks(names: Iterable[str], cells: pd.DataFrame) -> Mask:
+    """(cells, names) `members` of several populations."""
+    values: dict[str, NDArray[np.object_]] = {}
 
     def text(column: str) -> NDArray[np.object_]:
-        return cells[column].astype(object).where(cells[column].notna(), "").to_numpy(dtype=object)
+        if column not in values:
+            values[column] = cells[column].astype(object).where(cells[column].notna(), "").to_numpy(dtype=object)
+        return values[column]
 
     def minor(pattern: str) -> Mask:
-        values, inverse = np.unique(text("cell_type_minor").astype(str), return_inverse=True)
-        hit = np.array([re.fullmatch(pattern, v, re.IGNORECASE) is not None for v in values], dtype=bool)
-        return hit[inverse] if len(values) else np.zeros(len(cells), dtype=bool)
+        found, inverse = minors
+        hit = np.array([re.fullmatch(pattern, v, re.IGNORECASE) is not None for v in found], dtype=bool)
+        return hit[inverse] if len(found) else np.zeros(len(cells), dtype=bool)
 
+    def mask(name: str) -> Mask:
+        if name not in NAMES:
+            raise KeyError(f"population '{name}' is not in the vocabulary: {', '.join(NAMES)}")
+        if name == "platelet":
+            return platelet
+        if name in ("malignant", "csc_high"):
+            out = text("malignancy") == "malignant"
+            if name == "csc_high":
+                out = out & (text("csc_state") == "m_csc")
+        elif name in MYELOID:
+            called = text("myeloid_class")
+            open_call = np.isin(called, ["", "not_assessable"]) & (text("cell_type") == "myeloid")
+            out = (called == name) | (open_call & minor(MYELOID[name]))
+        elif name in MINOR:
+            out = minor(MINOR[name])
+        else:
+            out = text("cell_type") == name
+        if name not in ("malignant", "csc_high", "epithelial"):
+            out = out & (text("malignancy") != "malignant")  # assumed malignant cells may look like stroma
+        return np.asarray(out & ~platelet, dtype=bool)
+
+    minors = np.unique(text("cell_type_minor").astype(str), return_inverse=True)
     flagged = cells["platelet"].astype("boolean").fillna(False).to_numpy(dtype=bool)
     platelet = flagged | (text("cell_type") == "platelet")
-    if name == "platelet":
-        return platelet
-    if name in ("malignant", "csc_high"):
-        mask = text("malignancy") == "malignant"
-        if name == "csc_high":
-            mask = mask & (text("csc_state") == "m_csc")
-    elif name in MYELOID:
-        called = text("myeloid_class")
-        open_call = np.isin(called, ["", "not_assessable"]) & (text("cell_type") == "myeloid")
-        mask = (called == name) | (open_call & minor(MYELOID[name]))
-    elif name in MINOR:
-        mask = minor(MINOR[name])
-    else:
-        mask = text("cell_type") == name
-    if name not in ("malignant", "csc_high", "epithelial"):
-        mask = mask & (text("malignancy") != "malignant")  # assumed malignant cells may look like stroma
-    return np.asarray(mask & ~platelet, dtype=bool)
+    return np.column_stack([mask(name) for name in names])
