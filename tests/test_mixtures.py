@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.stats import poisson
 
 from nicheloop import mixtures, score
 from nicheloop.config_states import Scoring
@@ -40,6 +41,29 @@ def test_doublets_are_found_and_ambient_rna_alone_is_not() -> None:
     assert (share[:200] >= CUT).sum() == 0
     few = profiles.assign(n_cells=5)
     assert not mixtures.foreign_share(x, names, own_share(x), few, spared=set(), **FOUND).any()
+
+
+def test_share_is_the_largest_over_types_taken_one_by_one_from_the_definition() -> None:
+    names, x, profiles = two_kinds(5)
+    more = pd.DataFrame({"gene": [*names[150:250], "not in the matrix"], "cell_type": "caf", "n_cells": 40,
+                         "sum_counts": np.r_[np.arange(100.0), 50.0]})  # fmt: skip
+    empty = more.assign(cell_type="pvl", sum_counts=0.0)
+    profiles = pd.concat([profiles, more, empty]).sample(frac=1.0, random_state=0)
+    spared = set(names[:230:7])
+    own, dense = own_share(x), x.toarray().astype(float)
+    expected = np.zeros(len(dense))
+    for kind in ("t_nk", "caf"):
+        mine = profiles[profiles["cell_type"] == kind].set_index("gene")["sum_counts"]
+        theirs = mine.reindex(names).fillna(0.0).to_numpy() / mine.sum()
+        use = np.array([n not in spared for n in names]) & (theirs > 0) & (theirs >= FOUND["fold"] * own)
+        counts, niche, tumour = dense[:, use].sum(axis=1), theirs[use].sum(), own[use].sum()
+        library = dense.sum(axis=1)
+        p = poisson.sf(counts - 1, library * tumour)
+        share = np.clip((counts / library - tumour) / (niche - tumour), 0, 1)
+        expected = np.maximum(expected, np.where((counts > 0) & (p < FOUND["alpha"]), share, 0.0))
+    found = mixtures.foreign_share(x, names, own, profiles, spared=spared, **FOUND)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert 0 < (found > 0).sum() < len(found)
 
 
 def test_genes_that_are_asked_for_leave_no_cell_out() -> None:

@@ -145,6 +145,18 @@ def test_undetected_members_change_nothing(toy):
     assert np.allclose(z["a"], z["b"]) and z["none"].isna().all()
 
 
+def test_levels_are_means_over_the_genes_of_each_set():
+    x = sparse.random(40, 30, density=0.4, random_state=0, format="csr", dtype=np.float32)
+    genes = [f"G{i:02d}" for i in range(30)]
+    sets = {"a": ["G07", "G01", "G29", "none"], "b": ["G01", "G02"], "few": ["G03", "none"], "none": ["none"]}
+    found = scoring.set_levels(x, genes, sets, min_genes=2)
+    assert list(found) == list(sets)
+    for name, columns in {"a": [1, 7, 29], "b": [1, 2]}.items():
+        np.testing.assert_allclose(found[name], x.toarray()[:, columns].mean(axis=1, dtype=float), rtol=1e-12)
+    assert found[["few", "none"]].isna().all(axis=None)
+    assert scoring.set_levels(x, genes, {"none": ["none"]}, min_genes=1).isna().all(axis=None)
+
+
 def test_aliases_are_resolved():
     x = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (20, 60)).astype(np.float32))
     genes = ["CXCL8", "CCN1", "CCN2", *[f"X{i}" for i in range(57)]]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from nicheloop.config_niche import Loop
 
+PROFILE = ["gene", "cell_type", "n_cells", "sum_counts"]  # columns of ``profiles`` that `foreign_share` reads
 NOT_NICHE = ("malignant", "csc_high", "epithelial", "platelet")
 
 
@@ -54,13 +55,19 @@ def _largest(
     alpha: float,
 ) -> Floats:
     """(cells,) largest `niche_share` over populations with shares `others` (genes,) each, from the `free` genes."""
-    found = np.zeros(len(library))
+    asked = []
     for theirs in others:
         columns = np.flatnonzero(free & (theirs > 0) & (theirs >= fold * own))
         level, background = float(theirs[columns].sum()), float(own[columns].sum())
         if level > background:
-            seen = np.asarray(counts[:, columns].sum(axis=1), dtype=np.float64).ravel()
-            found = np.maximum(found, niche_share(seen, library, background, level, alpha=alpha))
+            asked.append((columns, level, background))
+    member = np.zeros((counts.shape[1], len(asked)))
+    for k, (columns, _, _) in enumerate(asked):
+        member[columns, k] = 1.0
+    seen = counts @ member  # one pass over the matrix; whole counts: exact
+    found = np.zeros(len(library))
+    for k, (_, level, background) in enumerate(asked):
+        found = np.maximum(found, niche_share(seen[:, k], library, background, level, alpha=alpha))
     return found
 
 
@@ -102,15 +109,22 @@ def foreign_share(
     (cells,) share, 0 where the cell has no more of any type's genes than its own kind has: the ambient RNA of the
     sample is in that, so it alone raises nothing.
     """
+    import pandas as pd
+
     library = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     if not len(profiles) or not library.sum() > 0:
         return np.zeros(len(library))
-    wide = profiles.pivot_table(index="gene", columns="cell_type", values="sum_counts", aggfunc="sum", fill_value=0.0)
-    sizes = profiles.groupby("cell_type")["n_cells"].max()
-    shares = (wide / wide.sum(axis=0)).reindex(list(genes), fill_value=0.0)
-    free = ~np.isin(np.asarray(genes, dtype=object).astype(str), sorted(spared))
-    sources = [t for t in shares.columns if t not in leave_out and int(sizes[t]) >= min_cells]
-    others = (shares[t].to_numpy(dtype=np.float64) for t in sources)
+    row, types = pd.factorize(profiles["cell_type"])
+    column, symbols = pd.factorize(profiles["gene"])
+    weights = profiles["sum_counts"].to_numpy(dtype=np.float64)
+    wide = np.bincount(row * len(symbols) + column, weights, len(types) * len(symbols)).reshape(len(types), -1)
+    sizes = np.zeros(len(types), dtype=np.int64)
+    np.maximum.at(sizes, row, profiles["n_cells"].to_numpy(dtype=np.int64))
+    at = pd.Index(symbols).get_indexer(pd.Index(genes))
+    total = wide.sum(axis=1)
+    sources = [k for k, t in enumerate(types) if t not in leave_out and sizes[k] >= min_cells and total[k] > 0]
+    others = (np.where(at >= 0, wide[k][at] / total[k], 0.0) for k in sources)
+    free = ~pd.Index(genes).isin(sorted(spared))
     return _largest(counts, library, own, others, free, fold=fold, alpha=alpha)
 
 

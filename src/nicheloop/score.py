@@ -133,12 +133,12 @@ def marker_counts(counts: csr_matrix, genes: Sequence[str], guards: Mapping[str,
     from nicheloop import genes as identity
 
     lookup = {g: i for i, g in enumerate(genes)}
-    found = identity.find(list(MARKERS), genes).present
+    found = identity.match(MARKERS, lookup)
+    shown = {
+        j: lookup[hit] for j, g in enumerate(MARKERS) if (hit := found[g]) and guards.get(g, "present") == "present"
+    }
     out = np.full((counts.shape[0], len(MARKERS)), np.nan)
-    for j, gene in enumerate(MARKERS):
-        hit = identity.find([gene], found).present
-        if hit and guards.get(gene, "present") == "present":
-            out[:, j] = counts[:, [lookup[hit[0]]]].toarray().ravel()
+    out[:, list(shown)] = counts[:, list(shown.values())].toarray()
     return pd.DataFrame(out, columns=[f"umi_{g}" for g in MARKERS])
 
 
@@ -173,7 +173,7 @@ def run_score(
     import pandas as pd
 
     from nicheloop import genes as identity
-    from nicheloop import scoring
+    from nicheloop import mixtures, scoring
 
     source = io.Counts(counts)
     with io.stage_output(out, "scores", stage="score", sample=source.sample) as result:
@@ -190,9 +190,10 @@ def run_score(
         x = source.matrix(cells=cells.index)
         foreign = np.full(len(cells), np.nan)
         if source.record["is_counts"] and (compartment == "malignant").any():
-            foreign = foreign_shares(x, names, compartment, io.read_table(profiles), options)
+            foreign = foreign_shares(x, names, compartment, io.read_table(profiles, mixtures.PROFILE), options)
             compartment = np.where(foreign >= options.foreign_share, MIXED, compartment)
-        sets = {name: s.genes for name, s in identity.signatures().items()}
+        # Aliases are resolved once: to find those of a gene, all names of the matrix are looked up.
+        sets = scoring.resolve_sets({name: s.genes for name, s in identity.signatures().items()}, names)
         logged = io.lognormalise(x)
         z = score_compartments(logged, names, sets, compartment, options).add_prefix("z_")
         level = scoring.set_levels(logged, names, {n: sets[n] for n in LEVELS}, min_genes=options.min_genes)

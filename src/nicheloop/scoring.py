@@ -339,11 +339,14 @@ def set_levels(
     import pandas as pd
 
     lookup = {g: i for i, g in enumerate(genes)}
+    present = resolve_sets(sets, lookup)
+    used = np.array(sorted({lookup[g] for members in present.values() for g in members}), dtype=np.int64)
+    values = x[:, used].toarray().astype(np.float64)
     out = {}
-    for name, members in resolve_sets(sets, genes).items():
+    for name, members in present.items():
         columns = np.sort([lookup[g] for g in members]).astype(np.int64)
         known = len(columns) >= max(min_genes, 1)
-        part = x[:, columns].toarray().astype(np.float64) if known else None
+        part = values.take(np.searchsorted(used, columns), axis=1) if known else None
         out[name] = np.full(x.shape[0], np.nan) if part is None else part.mean(axis=1)
     return pd.DataFrame(out, columns=list(sets))
 

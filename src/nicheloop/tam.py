@@ -182,7 +182,7 @@ def _foreign(source: io.Counts, cells: pd.DataFrame, profiles: str | Path, optio
     asked = {g for n in ("M1", "M2", "monocyte", "macrophage", *tam_nulls.COVARIATES, *STATES) for g in sets[n].genes}
     own = np.asarray(x.sum(axis=0), dtype=np.float64).ravel()
     return mixtures.foreign_share(
-        x, list(source.genes), own / max(own.sum(), 1.0), io.read_table(profiles), spared=asked,
+        x, list(source.genes), own / max(own.sum(), 1.0), io.read_table(profiles, mixtures.PROFILE), spared=asked,
         leave_out=("myeloid", "unresolved", "platelet"), min_cells=options.min_macrophages,
         fold=options.foreign_fold, alpha=options.foreign_alpha,
     )  # fmt: skip
