@@ -266,3 +266,19 @@ def test_a_run_that_fails_in_the_same_place_again_ends(tmp_path: Path, monkeypat
     assert launch._keep_going(["snakemake", "--cores", "2", "--config", "x=1"], ["-R", "b"], follow, tmp_path, []) == 1
     assert ["--cleanup-metadata" in c for c in calls] == [False, True, False]
     assert ["-R" in c for c in calls] == [True, False, False]
+
+
+@pytest.mark.parametrize("name", [stage.name for stage in cli.STAGES])
+def test_a_stage_is_parsed_the_same_whether_or_not_the_others_are_there(name: str):
+    def commands(top):
+        return next(a for a in top._actions if isinstance(a.choices, dict)).choices
+
+    whole, alone = commands(cli.parser()), commands(cli.parser(name))
+    assert alone[name].format_help() == whole[name].format_help()
+    stages = {stage.name for stage in cli.STAGES}
+    assert set(alone) == (set(whole) - stages) | {name}
+
+
+def test_a_word_that_is_no_stage_meets_all_commands(capsys):
+    assert cli.main(["crostalk"]) == 2
+    assert "Did you mean 'crosstalk'?" in capsys.readouterr().err

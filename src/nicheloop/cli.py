@@ -331,8 +331,8 @@ class _Commands(argparse.RawDescriptionHelpFormatter):
         self._action_max_length = max(self._action_max_length, 18)  # argparse forgets the indent of commands
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the argument parser."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the argument parser; where `command` is a stage, without the other stages."""
     top = argparse.ArgumentParser(
         prog="nicheloop",
         formatter_class=_Commands,
@@ -404,7 +404,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--record-out", required=True, metavar="FILE", help="ingest.json to write")
     _add_common(sub)
 
-    for stage in STAGES:
+    mine = [stage for stage in STAGES if stage.name == command]
+    for stage in mine or STAGES:
         sub = add(stage.name, stage.help, lambda args, stage=stage: _run_stage(stage, args))
         for name, text in stage.files.items():
             sub.add_argument(f"--{name.replace('_', '-')}", dest=name, required=True, metavar="FILE", help=text)
@@ -501,7 +502,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # a process of our own, not a caller's
         calm_collector()
     words = list(sys.argv[1:] if argv is None else argv)
-    top = parser()
+    top = parser(words[0] if words else None)
     if words and not words[0].startswith("-") and words[0] not in (known := _commands(top)):
         print(f"nicheloop: {_no_command(words[0], known)}", file=sys.stderr)
         return 2
