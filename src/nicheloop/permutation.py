@@ -357,8 +357,15 @@ def population_sums(
         for lane in range(count):
             tile[:, lane] = labels[rng.permutation(labels.size)]
         parts = split(sums(columns, tile, len(member), positive=True)[..., :count])
-        umi, positive = (np.einsum("gak,ap->kpg", part, member).astype(np.float64) for part in parts)
+        umi, positive = (_of_populations(part, member) for part in parts)
         yield umi[..., :-1], positive[..., :-1], umi[..., -1]
+
+
+def _of_populations(sums: Ints, member: NDArray[np.bool_]) -> Floats:
+    """(permutations, populations, genes) sums from (genes, groups, permutations) ones; below 2^53, so exact."""
+    genes, groups, lanes = sums.shape
+    flat = sums.transpose(1, 0, 2).reshape(groups, -1).astype(np.float64)
+    return (member.T.astype(np.float64) @ flat).reshape(-1, genes, lanes).transpose(2, 0, 1)
 
 
 def drawn(labels: Labels, n: int, *, seed: int, stream: int) -> Callable[[int], Labels]:
