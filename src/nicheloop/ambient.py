@@ -214,15 +214,15 @@ def profiles(counts: csr_matrix, genes: Sequence[str], cell_types: NDArray[Any])
     positive = np.asarray((member @ (counts > 0).astype(np.float64)).todense())
     lognorm = np.asarray((member @ io.lognormalise(counts).astype(np.float64)).todense())
     n_cells = np.bincount(code, minlength=len(types))
-    row, column = (index.ravel() for index in np.indices(summed.shape))
+    row, column = (index.ravel() for index in np.indices(summed.shape, dtype=np.int32))
     return pd.DataFrame(
         {
-            "gene": np.asarray(genes, dtype=object)[column],
-            "cell_type": types.astype(object)[row],
+            "gene": pd.Categorical.from_codes(column, categories=list(genes)),
+            "cell_type": pd.Categorical.from_codes(row, categories=types.tolist()),
             "n_cells": n_cells[row],
-            "n_positive": positive[row, column].astype(np.int64),
-            "sum_counts": summed[row, column],
-            "mean_lognorm": lognorm[row, column] / n_cells[row],
+            "n_positive": positive.ravel().astype(np.int64),
+            "sum_counts": summed.ravel(),
+            "mean_lognorm": lognorm.ravel() / n_cells[row],
         }
     )
 
