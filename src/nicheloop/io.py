@@ -188,6 +188,8 @@ def _to_arrow(table: pd.DataFrame) -> pa.Table:
     import pyarrow as pa
 
     words = [c for c in table.columns if isinstance(table[c].dtype, pd.CategoricalDtype)]
+    if not words:
+        return pa.Table.from_pandas(table, preserve_index=False)
     first = pa.Table.from_pandas(table.head(0).astype(dict.fromkeys(words, pd.StringDtype())), preserve_index=False)
 
     def column(field: pa.Field) -> Any:
@@ -400,6 +402,8 @@ class Counts:
 def positions(values: np.ndarray, wanted: Iterable[str], what: str) -> np.ndarray:
     """(wanted,) positions of `wanted` in `values`; a KeyError names the first that is missing."""
     lookup = {v: i for i, v in enumerate(values)}
+    if hasattr(wanted, "to_numpy"):  # a pandas index hands out its items slowly
+        wanted = wanted.to_numpy(dtype=object)
     try:
         return np.fromiter((lookup[w] for w in wanted), dtype=np.int64)
     except KeyError as err:

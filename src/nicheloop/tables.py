@@ -51,7 +51,11 @@ def _keeps(table: pd.DataFrame, name: str, columns: dict[str, Column]) -> bool:
     """Whether a table of the right dtypes keeps its contract, as `schema` would say, which also says where not."""
     for column_name, column in columns.items():
         values = table[column_name]
-        known = values.notna()
+        if column.kind == "float":
+            values = values.to_numpy()
+            known = ~np.isnan(values)
+        else:
+            known = values.notna()
         whole = bool(known.all())
         if not (whole or column.na):
             return False
