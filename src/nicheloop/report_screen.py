@@ -28,24 +28,37 @@ def has_screen(d: Data) -> bool:
 
 def tested_rows(path: Path) -> pd.DataFrame:
     """The tested rows of one sample's screen: a whole screen has half a million, most of them not testable."""
-    import pandas as pd
+    import pyarrow.parquet as pq
 
     wanted = [*KEYS, "score", "p_upper", "q", "q_tested"]
-    return pd.read_parquet(path, columns=wanted, filters=[("status", "==", "tested")])
+    rows = pq.read_table(path, columns=wanted, filters=[("status", "==", "tested")], read_dictionary=KEYS)
+    return rows.to_pandas()
+
+
+def statuses(path: Path) -> dict[str, int]:
+    """How many rows of one sample's screen have each status."""
+    import pyarrow.parquet as pq
+
+    counts = pq.read_table(path, columns=["status"], read_dictionary=["status"])["status"].value_counts()
+    return {str(c["values"]): int(c["counts"]) for c in counts.to_pylist()}
 
 
 def pooled_rows(tumours: list[pd.DataFrame], level: float) -> pd.DataFrame:
     """One row per pair and types tested in some tumour: tumours tested and with q below `level`, what stands out first.
 
-    Names become numbers first: a cohort has millions of rows.
+    Names (categories) become numbers first: a cohort has millions of rows.
     """
+    import numpy as np
     import pandas as pd
 
     names: dict[str, dict[str, int]] = {key: {} for key in KEYS}
     parts = []
     for one in tumours:
-        coded = {k: one[k].astype(object).map(lambda v, to=names[k]: to.setdefault(v, len(to))) for k in KEYS}
-        parts.append(one.assign(**{k: v.astype("int32") for k, v in coded.items()}, hit=one["q"] < level))
+        coded = {}
+        for key, to in names.items():
+            numbers = np.array([to.setdefault(v, len(to)) for v in one[key].cat.categories], dtype="int32")
+            coded[key] = numbers[one[key].cat.codes]
+        parts.append(one.assign(**coded, hit=one["q"] < level))
     pooled = (
         pd.concat(parts, ignore_index=True)
         .groupby(KEYS, sort=False)
@@ -63,8 +76,6 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
     import pandas as pd
 
     options, level = d.config.screen, d.config.loop.alpha
-    from nicheloop import io, tables
-
     blocks = [
         text(
             f"Exploration: every pair of a resource ('{options.resource}') between every two cell types, method "
@@ -75,17 +86,16 @@ def screen_chapter(d: Data, page: Page) -> list[Block]:
     per, tumours = [], []
     for name in d.samples:
         path = d.path("screen", name)
-        rows = io.read_table(path, ["status"]) if path.exists() else tables.empty("screen")
-        status = rows["status"].value_counts()
-        if not len(status):
+        status = statuses(path) if path.exists() else {}
+        if not status:
             per.append({"sample": name, "rows": 0, "tested": 0, "significant": 0, "usual": 0, "why": "no row"})
             continue
         mine = tested_rows(path)
-        why = sorted(((k, v) for k, v in status.items() if k != "tested" and v), key=lambda kv: (-kv[1], kv[0]))
+        why = sorted(((k, v) for k, v in status.items() if k != "tested"), key=lambda kv: (-kv[1], kv[0]))
         per.append(
             {
                 "sample": name,
-                "rows": int(status.sum()),
+                "rows": sum(status.values()),
                 "tested": len(mine),
                 "significant": int((mine["q"] < level).sum()),
                 "usual": int((mine["q_tested"] < level).sum()),
