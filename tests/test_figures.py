@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from nicheloop import contracts, figures, figures_cells, figures_niche, figures_patients, report_text
+from nicheloop import (
+    contracts,
+    figures,
+    figures_cells,
+    figures_fonts,
+    figures_memory,
+    figures_niche,
+    figures_patients,
+    figures_ticks,
+    report_text,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def texts(figure: object) -> str:
@@ -53,13 +68,94 @@ def test_drawing_once_gives_what_savefig_gives() -> None:
         figures.render(ours)  # freezes the layout
         ours.savefig(saved["svg"], format="svg", dpi=figures.DPI, metadata={"Date": None, "Creator": None})
         undated = {"CreationDate": None, "Creator": None, "Producer": None}
-        ours.savefig(saved["pdf"], format="pdf", dpi=figures.DPI, metadata=undated)
+        with figures_fonts.bare_fonts():
+            ours.savefig(saved["pdf"], format="pdf", dpi=figures.DPI, metadata=undated)
     reduced = io.BytesIO()
     figures.few_colours(np.asarray(Image.open(saved["png"]).convert("RGBA")), reduced)
     again = figures_cells.qc_attrition(counts)
     assert figures.render(again) == reduced.getvalue()
     assert figures.render(again, "svg") == saved["svg"].getvalue()
     assert figures.render(again, "pdf") == saved["pdf"].getvalue()
+
+
+def crowded() -> Figure:
+    """Shared, logarithmic and turned axes, labels set by hand, a colour bar, lines of text."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots(2, 2, sharex="col", sharey="row")
+    axes[0, 0].plot([0, 1e5], [0.001, 3000])
+    axes[0, 0].set_yscale("log")
+    axes[0, 1].set_title("two\nlines")
+    axes[1, 0].set_yticks([0, 1, 2], ["a", "b b b b", "c"], fontsize=7)
+    axes[1, 0].set_xlabel("below", rotation=10)
+    axes[1, 1].tick_params(axis="x", labelrotation=60, labelsize=6, color="red")
+    axes[1, 1].grid(axis="x")
+    figure.colorbar(axes[1, 1].scatter([0, 3], [0, 2], c=[0, 7]), ax=axes)
+    return figure
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_what_is_remembered_and_copied_does_not_change_the_picture(kind: str) -> None:
+    import matplotlib
+
+    drawn = []
+    for ours in (False, True):
+        with matplotlib.rc_context(figures.style()), contextlib.ExitStack() as stack:
+            if ours:
+                stack.enter_context(figures_ticks.copied_ticks())
+            figure = crowded()
+            if ours:
+                stack.enter_context(figures_memory.remembered(figure))
+            drawn.append(io.BytesIO())
+            metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+            figure.savefig(drawn[-1], format=kind, metadata=metadata)
+    assert drawn[0].getvalue() == drawn[1].getvalue()
+
+
+def test_drawing_leaves_matplotlib_as_it_was() -> None:
+    from fontTools import subset
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+
+    def inner() -> tuple[object, ...]:
+        return subset.load_font, Axis.get_major_ticks, Text._get_layout  # type: ignore[attr-defined]
+
+    before, figure = inner(), crowded()
+    figures.render(figure, "pdf")
+    assert inner() == before
+    assert not any("_update_ticks" in vars(axis) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis))
+
+
+def test_a_copied_tick_changes_alone() -> None:
+    with figures_ticks.copied_ticks():
+        axis = crowded().axes[0].xaxis
+        first, second = axis.get_major_ticks(2)
+        second.label1.set_fontsize(30)
+        second.update_position(7)
+    assert first.label1.get_fontsize() != 30 and first.get_loc() != 7
+    assert first.tick1line.get_xdata() != second.tick1line.get_xdata()
+
+
+def test_the_layouts_kept_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures_memory, "TEXTS", 5)
+    monkeypatch.setattr(figures_memory, "_layouts", {})
+    figures.render(crowded())
+    assert 0 < len(figures_memory._layouts) <= 5
+
+
+def test_fonts_of_a_pdf_have_the_glyphs_and_no_tables_for_typesetting() -> None:
+    from fontTools import subset
+    from fontTools.ttLib import TTFont
+    from matplotlib import font_manager
+
+    path = font_manager.findfont("DejaVu Sans")
+    whole, bare = TTFont(path), TTFont(io.BytesIO(figures_fonts.bare(path)))
+    assert whole.getGlyphOrder() == bare.getGlyphOrder() and whole["hmtx"].metrics == bare["hmtx"].metrics
+    assert whole["head"].modified == bare["head"].modified, "a date would differ from run to run"
+    assert "GSUB" in whole and not set(figures_fonts.LAYOUT) & set(bare.keys())
+    with figures_fonts.bare_fonts():
+        assert "GPOS" not in subset.load_font(path, subset.Options())
 
 
 def test_stratified_keeps_every_sample_and_its_share() -> None:

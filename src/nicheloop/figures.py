@@ -119,7 +119,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
         import matplotlib
 
-        with matplotlib.rc_context():
+        from nicheloop.figures_ticks import copied_ticks
+
+        with matplotlib.rc_context(), copied_ticks():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(style())
             return draw(*args, **kwargs)
@@ -135,9 +137,14 @@ def render(figure: Figure, kind: str = "png") -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from nicheloop.figures_fonts import bare_fonts
+    from nicheloop.figures_memory import remembered
+    from nicheloop.figures_ticks import copied_ticks
+
     buffer = io.BytesIO()
     before, figure.dpi = figure.dpi, DPI
-    with matplotlib.rc_context(style()):  # each is drawn once: savefig draws twice, the first time to solve the layout
+    # each is drawn once: savefig draws twice, the first time to solve the layout
+    with matplotlib.rc_context(style()), copied_ticks(), remembered(figure):
         canvas = FigureCanvasAgg(figure)
         if kind == "png" or isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
             canvas.draw()
@@ -146,9 +153,9 @@ def render(figure: Figure, kind: str = "png") -> bytes:
         elif kind == "svg":
             FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
         else:
-            FigureCanvasPdf(figure).print_pdf(
-                buffer, metadata={"CreationDate": None, "Creator": None, "Producer": None}
-            )
+            undated = {"CreationDate": None, "Creator": None, "Producer": None}
+            with bare_fonts():
+                FigureCanvasPdf(figure).print_pdf(buffer, metadata=undated)
     figure.dpi = before
     if figure.get_layout_engine() is not None:
         figure.set_layout_engine("none")  # the layout is solved: a second rendering need not solve it again
