@@ -158,6 +158,24 @@ def test_fonts_of_a_pdf_have_the_glyphs_and_no_tables_for_typesetting() -> None:
         assert "GPOS" not in subset.load_font(path, subset.Options())
 
 
+def test_few_colours_keep_paper_and_areas() -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    picture = np.full((200, 300, 4), 255, np.uint8)
+    picture[:40, 50:250, :3] = np.linspace(0, 255, 200)[None, :, None].astype(np.uint8)
+    picture[60:90, 50:250, :3] = (136, 34, 85)
+    picture[100:180, 50:250, :3] = rng.integers(0, 255, (80, 200, 3))
+    out = io.BytesIO()
+    figures.few_colours(picture, out)
+    few = np.asarray(Image.open(out).convert("RGB")).astype(int)
+    assert (few[190] == 255).all() and (few[:, :50] == 255).all()
+    assert np.abs(few[60:90] - picture[60:90, :, :3]).max() < 24
+    alone = io.BytesIO()
+    figures.few_colours(np.full((5, 5, 4), 255, np.uint8), alone)
+    assert (np.asarray(Image.open(alone).convert("RGB")) == 255).all()
+
+
 def test_stratified_keeps_every_sample_and_its_share() -> None:
     cells = pd.DataFrame({"sample": ["a"] * 900 + ["b"] * 90 + ["c"] * 2, "x": np.arange(992)})
     out = figures_cells.stratified(cells, "sample", 100)
