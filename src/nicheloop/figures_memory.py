@@ -28,6 +28,7 @@ def remembered(figure: Figure) -> Iterator[None]:
     figure
         What is drawn; locators, formatters and the looks of ticks must stay as they are inside.
     """
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.text import Text
 
     axes: list[Any] = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
@@ -39,20 +40,47 @@ def remembered(figure: Figure) -> Iterator[None]:
             return slow(text, renderer)
         key = (settings, *_looks(text, renderer))
         if key not in _layouts:
-            if len(_layouts) >= TEXTS:
-                _layouts.clear()
-            _layouts[key] = slow(text, renderer)
+            _keep(key, slow(text, renderer))
         return _layouts[key]
+
+    prepared = RendererAgg._prepare_font
+
+    def prepare(renderer: Any, font: Any) -> Any:
+        return _Shaped(prepared(renderer, font), (settings, renderer.dpi, hash(font)))
 
     for axis in axes:
         _remember_ticks(axis)
     Text._get_layout = layout  # type: ignore[attr-defined]
+    RendererAgg._prepare_font = prepare  # type: ignore[method-assign]
     try:
         yield
     finally:
         Text._get_layout = slow  # type: ignore[attr-defined]
+        RendererAgg._prepare_font = prepared  # type: ignore[method-assign]
         for axis in axes:
             del axis._update_ticks, axis._get_ticklabel_bboxes
+
+
+class _Shaped:
+    """A font of a size that remembers the glyphs of a text and where they stand; all else is the font's."""
+
+    def __init__(self, font: Any, key: Any):
+        self._font, self._key = font, key
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._font, name)
+
+    def _layout(self, text: str, **how: Any) -> Any:
+        key = (self._key, text, *sorted(how.items()))
+        if key not in _layouts:
+            _keep(key, list(self._font._layout(text, **how)))
+        return _layouts[key]
+
+
+def _keep(key: Any, value: Any) -> None:
+    if len(_layouts) >= TEXTS:
+        _layouts.clear()
+    _layouts[key] = value
 
 
 def _text_settings() -> tuple[Any, ...]:
