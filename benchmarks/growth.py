@@ -37,9 +37,16 @@ def jobs(results: Path) -> dict[str, dict[str, float]]:
     return rules
 
 
+def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one commit, that of most sizes: a curve through two states of the code says nothing of growth."""
+    codes = [r.get("code") for r in rows]
+    most = max(codes, key=codes.count, default=None)
+    return [r for r in rows if r.get("code") == most]
+
+
 def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Slope of log processor seconds on log cells, for rules seen at two sizes or more."""
-    out = {}
+    """Slope of log processor seconds on log cells, for rules seen at two sizes or more of one commit."""
+    out, rows = {}, comparable(rows)
     for name in sorted(set().union(*(r["rules"] for r in rows))):
         points = [(r["cells"], r["rules"][name]["cpu_seconds"]) for r in rows if name in r["rules"]]
         points = [p for p in points if p[1] > 0]
@@ -70,7 +77,7 @@ def main() -> None:
         disk = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
         rows[n] = {
             "cells": n, "samples": samples, **found, "disk_mb": round(disk / 1e6), "without": args.without,
-            "load_before": state["load_before"], "rules": jobs(out),
+            "load_before": state["load_before"], "code": state["code"], "rules": jobs(out),
         }  # fmt: skip
         ordered = [rows[k] for k in sorted(rows)]
         result = {"command": "make bench-growth", "machine": state, "exponents": exponents(ordered), "rows": ordered}

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import growth as growing
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images"
 SCALING = ROOT / "docs" / "scaling.md"
@@ -41,7 +43,12 @@ def busy(load: float) -> str:
 def machine(found: dict[str, Any]) -> str:
     """The machine in one line."""
     cores = f"{found['cores_used']} of {found['cores']} cores"
-    return f"{found['processor']}, {cores}, {found['memory_gb']} GB, Python {found['python']}"
+    return f"{found['processor']}, {cores}, {found['memory_gb']} GB, Python {found['python']}{of(found)}"
+
+
+def of(found: dict[str, Any]) -> str:
+    """The commit that was measured."""
+    return f", commit {found['code']}" if found.get("code") else ""
 
 
 def peer() -> list[str]:
@@ -51,7 +58,7 @@ def peer() -> list[str]:
     rows = found["rows"] if found else []
     if found:
         packages = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-        lines += [f"{machine(found['machine'])}; {packages}.", ""]
+        lines += [f"{machine({**found['machine'], 'code': ''})}; {packages}.", ""]
         lines += [
             "| cells | side | wall, s | processor, s | peak MB | types, macro-F1 | malignant, balanced accuracy |",
             "|---:|---|---:|---:|---:|---:|---:|",
@@ -67,7 +74,7 @@ def peer() -> list[str]:
         for row in rows:
             lines.append(
                 f"- {row['cells']:,} cells: peer / ours {row['time_ratio']} in wall time and {row['cpu_ratio']} in "
-                f"processor time; ours / peer {row['memory_ratio']} in peak memory{busy(row['load_before'])}."
+                f"processor time; ours / peer {row['memory_ratio']} in peak memory{busy(row['load_before'])}{of(row)}."
             )
         lines += [""]
     return lines + missing("peer", rows)
@@ -149,9 +156,9 @@ def growth() -> list[str]:
     if found:
         sizes = " | ".join(f"{r['cells']:,}: s (processor), MB" for r in rows)
         lines += [
-            f"{machine(found['machine'])}.",
+            f"{machine({**found['machine'], 'code': ''})}.",
             "",
-            f"| rule | {sizes} | exponent |",
+            f"| rule | {sizes} | exponent, sizes of one commit |",
             "|---|" + "---:|" * (len(rows) + 1),
         ]
         for name in rules(rows):
@@ -183,7 +190,7 @@ def whole_runs(rows: list[dict[str, Any]]) -> str:
         note = f" ({r['note']})" if "note" in r else ""
         said.append(
             f"{r['cells']:,} cells ({r['samples']:,} samples{without}) {r['seconds']:,.0f} s, "
-            f"{r['peak_mb'] / 1000:,.1f} GB, {r['disk_mb'] / 1000:,.1f} GB{note}"
+            f"{r['peak_mb'] / 1000:,.1f} GB, {r['disk_mb'] / 1000:,.1f} GB{of(r)}{note}"
         )
     return f"Whole runs, wall time, memory of all processes together and disk: {'; '.join(said)}."
 
@@ -230,7 +237,7 @@ def scaling() -> list[str]:
         return ["Not measured yet: `make bench-growth`.", ""]
     at = [n for n in (1_000_000, 10_000_000) if n > rows[-1]["cells"] and len(rows) > 1]
     sizes = ", ".join(f"{r['cells']:,}" for r in rows)
-    lines = [f"Measured at {sizes} cells by `make bench-growth`; {machine(found['machine'])}."]
+    lines = [f"Measured at {sizes} cells by `make bench-growth`; {machine({**found['machine'], 'code': ''})}."]
     if at:
         lines[0] += (
             " The last columns go beyond what was measured (the larger of a fitted power and a line through the "
@@ -241,9 +248,10 @@ def scaling() -> list[str]:
     lines += ["|---|---:|---:|---:|" + "---:|" * len(at)]
     for name in rules(rows):
         mine = [r for r in rows if name in r["rules"]]
+        alike = [r for r in growing.comparable(rows) if name in r["rules"]]
         rule = mine[-1]["rules"][name]
         label = name if mine[-1] is rows[-1] else f"{name} ({mine[-1]['cells']:,} cells)"
-        points = [(r["cells"], r["rules"][name]) for r in mine]
+        points = [(r["cells"], r["rules"][name]) for r in alike]
         points = [p for p in points if p[1]["cpu_seconds"] > 0 and p[1]["peak_mb"] > 0]
         cells = [label, f"{rule['jobs']:,}", f"{rule['peak_mb']:,.0f}", f"{rule['cpu_seconds']:,.0f}"]
         for n in at:

@@ -95,7 +95,7 @@ def measure(n: int, work: Path, cores: int, resource: str) -> dict[str, Any]:
     truth = pd.read_csv(work / f"cohort_{n}" / "truth_cells.tsv.gz", sep="\t", keep_default_na=False, dtype=str)
     truth[["doublet", "damaged", "malignant"]] = truth[["doublet", "damaged", "malignant"]] == "True"
     knowledge(work / "knowledge.json")
-    load = process.machine(cores)["load_before"]
+    state = process.machine(cores)
     mine = ours(sheet, work / f"ours_{n}", cores, resource)
     mine["quality"] = quality(pd.read_csv(work / f"ours_{n}" / "bench_cells.tsv.gz", sep="\t"), truth)
     peer_out = work / f"peer_{n}"
@@ -107,7 +107,8 @@ def measure(n: int, work: Path, cores: int, resource: str) -> dict[str, Any]:
     return {
         "cells": n, "samples": cohort.PATIENTS, "time_ratio": round(theirs["seconds"] / mine["seconds"], 2),
         "cpu_ratio": round(theirs["cpu_seconds"] / mine["cpu_seconds"], 2),
-        "memory_ratio": round(mine["peak_mb"] / theirs["peak_mb"], 3), "load_before": load,
+        "memory_ratio": round(mine["peak_mb"] / theirs["peak_mb"], 3), "load_before": state["load_before"],
+        "code": state["code"],
         "ours": mine, "peer": theirs,
     }  # fmt: skip
 

@@ -102,8 +102,19 @@ def machine(cores: int) -> dict[str, Any]:
     return {
         "processor": model or platform.processor(), "cores_used": cores, "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9), "python": platform.python_version(),
-        "system": platform.system(), "load_before": round(os.getloadavg()[0], 2),
+        "system": platform.system(), "code": code(), "load_before": round(os.getloadavg()[0], 2),
     }  # fmt: skip
+
+
+def code() -> str:
+    """Short commit that was measured, with a mark where files differ from it; empty outside a repository."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../src", "../workflow", ".", ":!results")
+    return git("rev-parse", "--short=7", "HEAD") + (" and changes" if changed else "")
 
 
 def versions(python: Path | str, names: Sequence[str]) -> dict[str, str]:

@@ -35,6 +35,8 @@ def test_exponent_of_a_known_power():
         for n in (1e4, 3e4, 1e5)
     ]
     assert growth.exponents(rows) == {"embed": 1.3, "qc": 1.0}
+    slower = {"cells": 1e6, "code": "another", "rules": {"embed": {"cpu_seconds": 1e9}, "old": {"cpu_seconds": 1.0}}}
+    assert growth.exponents([*rows, slower]) == {"embed": 1.3, "qc": 1.0}  # two states of the code are no growth
 
 
 def test_process_tree_counts_the_memory_of_children(tmp_path: Path):
