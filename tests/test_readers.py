@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import anndata as ad
@@ -14,7 +15,7 @@ from scipy import sparse
 from scipy.io import mmwrite
 
 from matrix_files import CELLS, GENES, SYMBOLS, X, check, dense, features_of, h5ad, loom, run, tenx_h5, triplet
-from nicheloop import genes, ingest, rawcounts, readers
+from nicheloop import genes, ingest, rawcounts, readers, readers_mtx
 from nicheloop.errors import NotAssessable, UserError
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -27,6 +28,28 @@ def test_10x_folders(tmp_path: Path, v2: bool, prefix: str) -> None:
     counts, record = run(triplet(tmp_path / "in", X, features, CELLS, prefix=prefix, v2=v2), tmp_path)
     check(counts)
     assert (record["status"], record["format"], record["n_cells"], record["n_unresolved"]) == ("ok", "10x_mtx", 5, 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data(), st.booleans())
+def test_entries_of_an_mtx_may_stand_in_any_order_and_more_than_once(data: st.DataObject, by_cell: bool) -> None:
+    shape = (5, 4)  # features, barcodes
+    entry = st.tuples(st.integers(1, shape[0]), st.integers(1, shape[1]), st.integers(1, 9))
+    entries = data.draw(st.lists(entry, max_size=25))
+    expected = np.zeros(shape)
+    for feature, cell, count in entries:
+        expected[feature - 1, cell - 1] += count
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = shape[::-1] if by_cell else shape
+        lines = [f"{c} {f} {n}" if by_cell else f"{f} {c} {n}" for f, c, n in entries]
+        head = ["%%MatrixMarket matrix coordinate integer general", f"{size[0]} {size[1]} {len(entries)}"]
+        (folder / "matrix.mtx").write_text("\n".join([*head, *lines]) + "\n")
+        (folder / "features.tsv").write_text("".join(f"ENSG{i:011d}\tG{i}\tGene Expression\n" for i in range(shape[0])))
+        (folder / "barcodes.tsv").write_text("".join(f"AAAC{i}-1\n" for i in range(shape[1])))
+        found = readers_mtx.read_mtx(folder / "matrix.mtx").matrix
+    assert found.dtype == np.float32 and found.has_canonical_format
+    np.testing.assert_array_equal(found.toarray(), expected.T)
 
 
 def test_prefix_chooses_a_sample_and_shares_the_features(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nicheloop.rawcounts import SNIFFED, RawCounts, feature_columns
 from nicheloop.selection import Selection
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import coo_matrix, csr_matrix
 
 BLOCK_ENTRIES = 5_000_000  # entries of the matrix held at once while a sample's cells are picked: 120 MB
 
@@ -67,18 +67,27 @@ def _picked(path: Path, shape: tuple[int, int], cells_in: int, positions: np.nda
     return csr_matrix(coo_matrix((value.astype(np.float32), where), shape=(len(positions), shape[1 - cells_in])))
 
 
-def _whole(path: Path, marked: bool) -> csr_matrix:
+def _whole(path: Path, marked: bool) -> coo_matrix:
     """The matrix as it stands in the file."""
     from scipy.io import mmread
-    from scipy.sparse import coo_matrix, csr_matrix
+    from scipy.sparse import coo_matrix
 
     with contextlib.ExitStack() as stack:
         source: Any = path
         if marked or inputs.is_gzip(path) != path.name.endswith(".gz"):
             source = stack.enter_context(inputs.open_bytes(path))
             source.seek(3 if marked else 0)
-        # rows first: duplicates are then added without a sort of all entries
-        return csr_matrix(coo_matrix(mmread(source))).astype(np.float32)
+        return coo_matrix(mmread(source))
+
+
+def _by_row(x: coo_matrix) -> csr_matrix:
+    """The same by row, columns in rising order and entries of one place added up; no sort of all entries."""
+    x.has_canonical_format = True  # else scipy sorts them here, also those of a file in the order wanted
+    out = x.tocsr()
+    if not out.has_sorted_indices:
+        out = out.tocsc().tocsr()
+    out.sum_duplicates()
+    return out.astype(np.float32)
 
 
 def _shape(path: Path) -> tuple[int, int] | None:
@@ -104,8 +113,6 @@ def read_mtx(
     selection
         Which cells to keep; None: all.
     """
-    from scipy.sparse import csr_matrix
-
     if features_from is None or barcodes_from is None:
         found = inputs.label_files(path)
         features_from, barcodes_from = features_from or found[0], barcodes_from or found[1]
@@ -132,7 +139,7 @@ def read_mtx(
         if x is None:
             matrix = _picked(path, shape, cells_in, positions)
         else:
-            matrix = csr_matrix(x.T if cells_in else x)
+            matrix = _by_row(x.T if cells_in else x)
             matrix = matrix if selection is None else matrix[positions].tocsr()
     other = 0
     kinds = next((c for c in features if "Gene Expression" in set(c[:SNIFFED]) or "Gene Expression" in set(c)), None)
