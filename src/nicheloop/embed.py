@@ -494,13 +494,14 @@ def run_embed(
         with ThreadPoolExecutor(1) as other:  # loads UMAP, then searches: both leave the interpreter free
             ready = other.submit(prepare if threads > 1 else int)
             scores, variances = _components(samples, len(genes), options.n_pcs, threads)
-            some = some_of(len(scores), options.raw_map_cells if integrated else len(scores), seed)
-            k = kept + 1  # the cell itself is the first
-            before = other.submit(_nearest, scores[some], options, k=k)
-            if threads == 1 or not integrated:
-                before.result()
-            coordinates = integrate(scores, names, seed) if integrated else scores
-            near = _nearest(coordinates, options, threads, k) if integrated else before.result()
+            some = some_of(len(scores), options.raw_map_cells, seed)
+            coordinates, before = scores, None
+            if integrated:
+                before = other.submit(_nearest, scores[some], options)
+                if threads == 1:
+                    before.result()
+                coordinates = integrate(scores, names, seed)
+            near = _nearest(coordinates, options, threads, kept + 1)  # the cell itself is the first
             ready.result()
         graph = _graph(near, options)
         charts = []
@@ -511,7 +512,7 @@ def run_embed(
             whole = graph if len(drawn) == len(scores) else _graph(_nearest(coordinates[drawn], options), options)
             chart = umap(whole, coordinates[drawn], **how)
             charts.append(placed(chart, coordinates, drawn, options.n_neighbors))
-            if not integrated:
+            if before is None:
                 charts.append(np.full_like(charts[0], np.nan))
                 return
             plain = umap(_graph(before.result(), options), scores[some], **how)
