@@ -12,9 +12,12 @@ from nicheloop import io
 from nicheloop.errors import NotAssessable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scipy.sparse import csr_matrix
 
 TARGET = 1e4  # counts per 10,000
+BLOCK = 2048  # cells summed at a time
 MITO = re.compile(r"MT-.+")  # the hyphen keeps pseudogenes (MTND1P23) out
 RIBO = re.compile(r"RPL\d+(A|L|AL|L1)?|RPLP[012]|RPS\d+(A|L|X|Y1|Y2)?|RPSA2?")  # proteins; not RPS6KA1, not RPL7P1
 VARIABLE_REGION = re.compile(r"IG[HKL]V.+|IG[HKL][DJ]\d.*|TR[ABDG][VDJ]\d.*")  # of antibodies and T-cell receptors
@@ -47,14 +50,28 @@ def gene_moments(
     variance : (genes,) sample variance (n - 1); NaN for fewer than two cells
     """
     n, genes = x.shape
-    values = x.data * np.repeat(size_factors(totals, target), np.diff(x.indptr))
-    positive = np.bincount(x.indices[x.data > 0], minlength=genes)
-    stored = np.bincount(x.indices, minlength=genes)
-    mean = np.bincount(x.indices, weights=values, minlength=genes) / max(n, 1)
+    factors = size_factors(totals, target)
+    positive, stored = np.zeros(genes, dtype=np.int64), np.zeros(genes, dtype=np.int64)
+    total, square = np.zeros(genes), np.zeros(genes)
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Genes, counts and scaled counts of some cells: arrays as long as the matrix cost more than the sums."""
+        for start in range(0, n, BLOCK):
+            ends = x.indptr[start : start + BLOCK + 1]
+            part = slice(ends[0], ends[-1])
+            scaled = x.data[part] * np.repeat(factors[start : start + BLOCK], np.diff(ends))
+            yield x.indices[part], x.data[part], scaled
+
+    for gene, count, scaled in blocks():
+        positive += np.bincount(gene[count > 0], minlength=genes)
+        stored += np.bincount(gene, minlength=genes)
+        np.add.at(total, gene, scaled)
+    mean = total / max(n, 1)
     if n < 2:
         return positive, mean, np.full(genes, np.nan)
     # two passes: the difference of two large sums would lose the small variances
-    square = np.bincount(x.indices, weights=(values - mean[x.indices]) ** 2, minlength=genes)
+    for gene, _, scaled in blocks():
+        np.add.at(square, gene, (scaled - mean[gene]) ** 2)
     return positive, mean, (square + (n - stored) * mean**2) / (n - 1)
 
 

@@ -49,8 +49,9 @@ def metrics(x: csr_matrix, genes: Iterable[str]) -> pd.DataFrame:
     import pandas as pd
 
     totals = np.maximum(np.asarray(x.sum(axis=1, dtype=np.float64)).ravel(), 0.0)
-    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    table = {"n_counts": totals, "n_genes": np.bincount(rows[x.data > 0], minlength=x.shape[0])}
+    n_genes, some = np.zeros(x.shape[0], dtype=np.int64), np.diff(x.indptr) > 0
+    n_genes[some] = np.add.reduceat(x.data > 0, x.indptr[:-1][some], dtype=np.int64) if some.any() else 0
+    table = {"n_counts": totals, "n_genes": n_genes}
     for name, mask in gene_classes(genes).items():
         if not mask.any():
             table[f"pct_{name}"] = np.full(x.shape[0], np.nan)
