@@ -173,6 +173,8 @@ def growth() -> list[str]:
         if len(rows) > 1:
             plot(rows)
             lines += ["![processor time and peak memory of each rule against cells](images/growth.png)", ""]
+            if len(growing.comparable(rows)) < len(rows):
+                lines += ["Hollow: measured at another commit, outside the curves.", ""]
     return lines + missing("growth", rows)
 
 
@@ -209,8 +211,13 @@ def plot(rows: list[dict[str, Any]]) -> None:
         (axes[1], "peak_mb", "peak MB of a job"),
     ):
         for name in names:
-            points = [(r["cells"], r["rules"][name][key]) for r in rows if name in r["rules"]]
-            axis.plot(*zip(*points, strict=True), marker="o", label=name)
+            alike = [r for r in growing.comparable(rows) if name in r["rules"]]
+            others = [r for r in rows if name in r["rules"] and r not in alike]
+            line = axis.plot(
+                [r["cells"] for r in alike], [r["rules"][name][key] for r in alike], marker="o", label=name
+            )
+            hollow = {"marker": "o", "ls": "none", "mfc": "none", "color": line[0].get_color()}
+            axis.plot([r["cells"] for r in others], [r["rules"][name][key] for r in others], **hollow)
         axis.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
     axes[1].legend(fontsize=8, frameon=False)
     IMAGES.mkdir(exist_ok=True)
