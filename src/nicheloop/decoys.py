@@ -62,7 +62,7 @@ class Pools:
         seen = Detection.of(sample, [str(g) for g in sample.genes[np.concatenate([secreted, membrane])]])
         place = np.full(len(sample.genes), -1, dtype=np.int64)
         place[[lookup[g] for g in seen.column]] = list(seen.column.values())
-        means = population_means(sums.umi, sums.library, sample.ambient_mean())
+        means = population_means(sums.umi, sums.library_size, sample.ambient_mean())
         return cls(sample, roles, overall, means, secreted, membrane, seen, place)
 
     @cached_property

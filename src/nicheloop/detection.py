@@ -46,7 +46,7 @@ class Detection:
         known = sorted(set(wanted) & set(lookup))
         columns = np.array([lookup[g] for g in known], dtype=np.int64)
         m, sums = sample.masks.astype(np.float64), sample.sums
-        expected = sums.library[:, None] * (sample.rate * sample.ambient[columns])[None, :]
+        expected = sums.library_size[:, None] * (sample.rate * sample.ambient[columns])[None, :]
         column = {g: i for i, g in enumerate(known)}
         return cls(
             sample.names, column, sample.masks.sum(axis=0), sums.umi[:, columns], sums.positive[:, columns], expected,

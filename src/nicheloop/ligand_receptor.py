@@ -49,14 +49,14 @@ class Sums:
     Attributes
     ----------
     umi, positive : (populations, genes) counts, and cells with a count
-    library : (populations,) summed library sizes
+    library_size : (populations,) summed library sizes
     everywhere : (genes,) counts of all cells
     share : (genes,) share of all cells with a count
     """
 
     umi: Floats
     positive: Floats
-    library: Floats
+    library_size: Floats
     everywhere: Floats
     share: Floats
 
@@ -291,7 +291,7 @@ def pair_null(
     index = Index.of(pairs, sample.names, list(sample.genes))
     width, n, sums = options.n_matched_genes, options.n_matched_pairs, sample.sums
     enough = (sums.umi >= options.min_umi) & (sums.positive >= least_cells(sums.share, sample.masks, options))
-    means = population_means(sums.umi, sums.library, sample.ambient_mean())
+    means = population_means(sums.umi, sums.library_size, sample.ambient_mean())
     overall = sums.everywhere * (PER / max(sample.totals.sum(), 1.0))
     allowed = overall > 0
     allowed[[lookup[g] for g in set(reserved) if g in lookup]] = False
@@ -326,7 +326,7 @@ def mean_variances(sample: Sample, columns: Ints) -> tuple[Floats, Floats, Float
     method for a ratio of sums; NaN with one cell); (populations,) summed library sizes.
     """
     x, n, m = sample.by_gene[:, columns], sample.totals, sample.masks.astype(np.float64)
-    sums, total = sample.sums.umi[:, columns], sample.sums.library
+    sums, total = sample.sums.umi[:, columns], sample.sums.library_size
     share = np.divide(sums, total[:, None], out=np.zeros_like(sums), where=total[:, None] > 0)
     values, depth = x.data.copy(), n[x.indices]
     x.data = values * values
@@ -397,7 +397,7 @@ def test_pairs(sample: Sample, pairs: Sequence[Pair], reserved: Iterable[str], o
     among = [sample.names.index(n) for n in used]
     masks, sums, ambient = sample.masks[:, among], sample.sums, sample.ambient_mean()[columns]
     index = Index.of(pairs, used, wanted)
-    means = population_means(sums.umi[among][:, columns], sums.library[among], ambient)
+    means = population_means(sums.umi[among][:, columns], sums.library_size[among], ambient)
     x = sample.by_gene[:, columns].tocsr()
     least = least_cells(sums.share[columns], masks, options)
     rng = np.random.default_rng([seed, zlib.crc32(b"labels")])

@@ -148,7 +148,7 @@ def mixed_cells(sample: Sample, spared: Collection[str], options: Loop) -> Bools
     library = sample.totals[tumour]
     if not library.sum() > 0:
         return out
-    sums, total = sample.sums.umi, sample.sums.library
+    sums, total = sample.sums.umi, sample.sums.library_size
     share = np.divide(sums, total[:, None], out=np.zeros_like(sums), where=total[:, None] > 0)
     own = share[sample.names.index("malignant")]
     free = ~np.isin(sample.genes.astype(str), sorted(spared))

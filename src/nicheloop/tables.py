@@ -49,6 +49,8 @@ def _series(values: pd.Series, column: Column, table: str) -> pd.Series:
 
 def _keeps(table: pd.DataFrame, name: str, columns: dict[str, Column]) -> bool:
     """Whether a table of the right dtypes keeps its contract, as `schema` would say, which also says where not."""
+    import pandas as pd
+
     for column_name, column in columns.items():
         values = table[column_name]
         if column.kind == "float":
@@ -60,7 +62,7 @@ def _keeps(table: pd.DataFrame, name: str, columns: dict[str, Column]) -> bool:
         if not (whole or column.na):
             return False
         present = values if whole else values[known]
-        if column.allowed and not set(present.unique()) <= set(column.allowed):
+        if column.allowed and not set(pd.unique(present)) <= set(column.allowed):
             return False
         if column.low is not None and not bool((present >= column.low).all()):
             return False
