@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring bench-report bench bench-peer bench-usual bench-slow bench-growth bench-tools
+.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring bench-report bench bench-peer bench-usual bench-slow bench-growth bench-million bench-tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -90,6 +90,9 @@ bench-slow: bench-tools  ## doublets, neighbours, copy number, reading: each bes
 
 bench-growth: $(READY)  ## time and memory per rule from 10,000 to 300,000 cells (SIZES="10000 30000")
 	@$(BIN)/python -m benchmarks.growth --cores $(CORES) $(if $(SIZES),--sizes $(SIZES))
+
+bench-million: $(READY)  ## a million cells once, without the atlas file (an hour, 22 GB of disk)
+	@$(BIN)/python -m benchmarks.growth --cores $(CORES) --sizes 1000000 --without atlas.h5ad
 
 bench-cnv: $(READY)  ## copy-number profiles beside infercnvpy, 5,000 cells
 	@$(BIN)/python benchmarks/bench_cnv.py

@@ -1,4 +1,4 @@
-"""How time and memory grow with the cohort: our workflow on 10,000 to 300,000 cells (a million: SIZES=1000000).
+"""How time and memory grow with the cohort: our workflow on 10,000 to 300,000 cells (a million: make bench-million).
 
     make bench-growth                          samples of about 3,850 cells, more and more of them
     make bench-growth SIZES="10000 30000"

@@ -229,6 +229,36 @@ def test_looks_against_a_count_by_hand():
     assert np.allclose(prior[1], 0.3 * np.array([0, 1]) + 0.7 * frequency)
 
 
+def test_posterior_against_the_formula_cell_by_cell():
+    rng = np.random.default_rng(5)
+    n, t, k = 60, 3, 4
+    llr = rng.normal(size=(n, t)) * 3
+    llr[7, 1] = -np.inf
+    near = rng.integers(-1, n, (n, k))  # cells of all types in any order, some with fewer neighbours
+    settings = SETTINGS | {"temperature": 1.7}
+    base = np.array([[max(row) + np.log(np.exp(v - max(row)) + settings["doubt"]) for v in row] for row in llr])
+    base[7, 1] = -np.inf
+    p = np.exp(base) / np.exp(base).sum(axis=1, keepdims=True)
+    for _ in range(settings["rounds"]):
+        size = p.sum(axis=0)
+        frequency = (size + 0.5) / (n + 0.5 * t)
+        own = settings["own"] * np.minimum(1, size / k)
+        look = settings["cells"] * (np.diag(own) + np.outer(1 - own, frequency))
+        for i in range(n):
+            for j in near[i][near[i] >= 0]:
+                look += np.outer(p[i], p[j]) / k
+        look /= look.sum(axis=1, keepdims=True)
+        score = base + np.log(frequency)
+        for i in range(n):
+            for j in near[i][near[i] >= 0]:
+                score[i] += settings["weight"] * np.log(look @ p[j])
+        p = (p + np.exp(score) / np.exp(score).sum(axis=1, keepdims=True)) / 2
+    cooled = np.exp(score / 1.7)
+    found = neighbourhood.posterior(llr, near, **settings)
+    assert np.allclose(found, cooled / cooled.sum(axis=1, keepdims=True), atol=1e-5)
+    assert found[7, 1] == 0 and len(set(found.argmax(axis=1))) == t
+
+
 def test_a_rare_type_among_strangers_is_not_voted_away():
     """Three cells can have no neighbours of their kind; that is learnt, and the strangers then say little."""
     llr = np.zeros((203, 2))
