@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import cohort, process
+from benchmarks import cohort, planted, process
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "peer.json"
@@ -95,14 +95,17 @@ def measure(n: int, work: Path, cores: int, resource: str) -> dict[str, Any]:
     truth = pd.read_csv(work / f"cohort_{n}" / "truth_cells.tsv.gz", sep="\t", keep_default_na=False, dtype=str)
     truth[["doublet", "damaged", "malignant"]] = truth[["doublet", "damaged", "malignant"]] == "True"
     knowledge(work / "knowledge.json")
+    plans = cohort.plans(cohort.PATIENTS)
     state = process.machine(cores)
     mine = ours(sheet, work / f"ours_{n}", cores, resource)
     mine["quality"] = quality(pd.read_csv(work / f"ours_{n}" / "bench_cells.tsv.gz", sep="\t"), truth)
+    mine["quality"].update(planted.ours(work / f"ours_{n}", plans))
     peer_out = work / f"peer_{n}"
     command = [TOOLS, ROOT / "benchmarks" / "peer_script.py", sheet, work / "knowledge.json", peer_out]
     threads = {k: str(cores) for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
     theirs = process.run_tree(command, work / f"peer_{n}.log", cores=cores, environment=threads)
     theirs["quality"] = quality(pd.read_csv(peer_out / "cells.tsv.gz", sep="\t"), truth)
+    theirs["quality"].update(planted.theirs(peer_out / "ligand_receptor.tsv.gz", plans))
     theirs["steps"] = json.loads((peer_out / "clock.json").read_text())
     return {
         "cells": n, "samples": cohort.PATIENTS, "time_ratio": round(theirs["seconds"] / mine["seconds"], 2),

@@ -16,6 +16,10 @@ from typing import Any
 import psutil
 
 USED = re.compile(r" finished in ([\d.]+) s: ([\d.]+) s of processor time, (?:peak|at most) (\d+) MB")
+PRODUCT = (  # what figures of speed hang on
+    "src", "workflow", "resources", "profiles", "Snakefile", "config.yaml", "requirements.lock", "benchmarks/cohort.py",
+    "benchmarks/peer_script.py",
+)  # fmt: skip
 INTERVAL = 0.1  # seconds between two looks at the memory of the tree
 
 
@@ -107,14 +111,14 @@ def machine(cores: int) -> dict[str, Any]:
 
 
 def code() -> str:
-    """Short commit that was measured, with a mark where files differ from it; empty outside a repository."""
+    """Short commit that last changed what was measured (not the benchmarks or docs), with a mark where files differ."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parents[1], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../src", "../workflow", ".", ":!results")
-    return git("rev-parse", "--short=7", "HEAD") + (" and changes" if changed else "")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *PRODUCT)
+    return git("log", "-1", "--format=%h", "--abbrev=7", "--", *PRODUCT) + (" and changes" if changed else "")
 
 
 def versions(python: Path | str, names: Sequence[str]) -> dict[str, str]:

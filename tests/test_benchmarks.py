@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import cohort, growth, page, peer, process
+from benchmarks import cohort, growth, page, peer, planted, process
 
 
 def test_quality_counts_what_is_not_answered_as_wrong():
@@ -27,6 +28,29 @@ def test_quality_counts_what_is_not_answered_as_wrong():
     found = peer.quality(worse, truth)
     assert found["types_macro_f1"] == pytest.approx((0.8 + 1.0) / 2)  # the doublet does not count
     assert found["malignant_balanced_accuracy"] == pytest.approx(0.75)
+
+
+def test_planted_axes_are_told_by_strength_and_called_by_p():
+    plans = [
+        SimpleNamespace(sample=s, loop=loop) for s, loop in zip("abcd", ("all", "all", "ligand", "none"), strict=True)
+    ]
+    key = dict(zip(planted.KEY, ("IL6", "IL6R_IL6ST", "caf", "malignant"), strict=True))
+    rows = [
+        {**key, "sample": "a", "strength": 3.0, "p": 0.001},
+        {**key, "sample": "a", "strength": 1.0, "p": 0.9},  # of two rows of an axis the strongest counts
+        {**key, "sample": "b", "strength": 0.5, "p": 0.3},
+        {**key, "sample": "c", "strength": 0.7, "p": 0.04},
+        {**key, "sample": "d", "strength": np.nan, "p": np.nan},
+        {**key, "sample": "d", "sender": "mast", "strength": 9.0, "p": 0.001},  # another sender answers nothing
+    ]
+    table = pd.DataFrame(rows)
+    strength, p = planted.chosen(table, "strength", largest=True), planted.chosen(table, "p", largest=False)
+    assert strength.droplevel("axis").to_dict() == {"a": 3.0, "b": 0.5, "c": 0.7}
+    # One axis: a above c and d, b below c; two axes nobody has seen: 1/2 each.  Calls: 1 of 6 true, 5 of 6 others not.
+    assert planted.quality(strength, p, plans) == {
+        "axes_auc": pytest.approx((3 / 4 + 1 / 2 + 1 / 2) / 3, abs=1e-4),
+        "axes_balanced_accuracy": pytest.approx((1 / 6 + 5 / 6) / 2, abs=1e-4),
+    }
 
 
 def test_exponent_of_a_known_power():
