@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring bench-report bench bench-peer bench-usual bench-slow bench-growth bench-million bench-tools
+.PHONY: help env demo test test-faults test-cluster validate validate-full dry-run lint format types report real screenshot lock generate clean bench-cnv bench-crosstalk bench-scoring bench-report bench bench-peer bench-usual bench-slow bench-overheads bench-growth bench-million bench-tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,7 +72,7 @@ real: $(READY)  ## five real samples, from NICHELOOP_REAL_DATA (or data/real), t
 	@$(SNAKEMAKE) --quiet rules host --config samples=results-real/samples.tsv results=results-real
 	@echo; echo "The report is ready: $(CURDIR)/results-real/report.html"
 
-bench: bench-usual bench-slow bench-peer bench-growth  ## all of them, then docs/benchmarks.md (hours: SIZES=10000 for the smallest)
+bench: bench-usual bench-slow bench-peer bench-overheads bench-growth  ## all of them, then docs/benchmarks.md (hours: SIZES=10000 for the smallest)
 	@$(BIN)/python -m benchmarks.page
 
 bench-tools: $(READY)
@@ -87,6 +87,9 @@ bench-usual: bench-tools  ## QC to clusters and map beside scanpy and scranpy (C
 
 bench-slow: bench-tools  ## doublets, neighbours, copy number, reading: each beside the usual call
 	@$(BIN)/python -m benchmarks.slow --cores $(CORES) $(if $(PARTS),--parts $(PARTS))
+
+bench-overheads: $(READY)  ## planning 500 samples, a run with nothing to do, the start of each job
+	@$(BIN)/python -m benchmarks.overheads --cores $(CORES)
 
 bench-growth: $(READY)  ## time and memory per rule from 10,000 to 300,000 cells (SIZES="10000 30000")
 	@$(BIN)/python -m benchmarks.growth --cores $(CORES) $(if $(SIZES),--sizes $(SIZES))

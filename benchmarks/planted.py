@@ -17,7 +17,7 @@ AXES = {
     ("IL6", "IL6R_IL6ST", "endothelial", "malignant"): "IL6 of endothelium",
     ("CCL2", "CCR2", "malignant", "myeloid"): "CCL2 of malignant cells",
 }
-COARSE = {"icaf": "caf", "endo_venous": "endothelial", "macrophage": "myeloid", "monocyte": "myeloid"}
+COARSE = {"icaf": "caf", "endo_venous": "endothelial", "monocyte": "myeloid"}  # where they are planted
 ALPHA = 0.05
 KEY = ["ligand", "receptor", "sender", "receiver"]
 
@@ -55,7 +55,10 @@ def quality(strength: pd.Series, p: pd.Series, plans: Sequence[Any]) -> dict[str
 
 
 def ours(out: Path, plans: Sequence[Any]) -> dict[str, float]:
-    """Strength from the axes of `crosstalk`, calls from the screen (the method and resource of the other side)."""
+    """Strength from the axes of `crosstalk`, calls from the screen (the method and resource of the other side).
+
+    Also the share of axes that were answered, that is found or not detected; "too few cells" is no answer.
+    """
     from nicheloop import io
 
     where = [("ligand", "in", ["IL6", "CCL2"])]
@@ -68,7 +71,11 @@ def ours(out: Path, plans: Sequence[Any]) -> dict[str, float]:
     table["receptor"] = table["receptor"].astype(str).str.replace("+", "_")
     for side in ("sender", "receiver"):
         table[side] = table[side].astype(str).replace(COARSE)
-    return quality(chosen(table, "strength", largest=True), chosen(pd.concat(screens), "p", largest=False), plans)
+    said = table["status"].astype(str)
+    table["answered"] = (said == "tested") | said.str.endswith("not_detected")
+    answered = chosen(table, "answered", largest=True).sum() / (len(plans) * len(AXES))
+    found = quality(chosen(table, "strength", largest=True), chosen(pd.concat(screens), "p", largest=False), plans)
+    return {**found, "axes_answered": round(float(answered), 4)}
 
 
 def theirs(path: Path, plans: Sequence[Any]) -> dict[str, float]:
