@@ -94,7 +94,7 @@ bench-overheads: $(READY)  ## planning 500 samples, a run with nothing to do, th
 bench-growth: $(READY)  ## time and memory per rule from 10,000 to 300,000 cells (SIZES="10000 30000")
 	@$(BIN)/python -m benchmarks.growth --cores $(CORES) $(if $(SIZES),--sizes $(SIZES))
 
-bench-million: $(READY)  ## a million cells once, without the atlas file (an hour, 22 GB of disk)
+bench-million: $(READY)  ## a million cells once, without the atlas file (an hour with the simulation, 22 GB of disk)
 	@$(BIN)/python -m benchmarks.growth --cores $(CORES) --sizes 1000000 --without atlas.h5ad
 
 bench-cnv: $(READY)  ## copy-number profiles beside infercnvpy, 5,000 cells
