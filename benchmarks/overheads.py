@@ -20,7 +20,7 @@ from benchmarks import cohort, process
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "overheads.json"
-PLANNED, PATIENTS, FEW_CELLS = 500, 26, 200
+PLANNED, FEW_CELLS = 500, 200
 
 
 def many(work: Path, n: int) -> Path:
@@ -43,11 +43,11 @@ def many(work: Path, n: int) -> Path:
     return sheet
 
 
-def planning(work: Path, *profile: str) -> dict[str, Any]:
-    """Dry run of many samples, on one core."""
+def planning(sheet: Path, work: Path, *profile: str) -> dict[str, Any]:
+    """Dry run of a sample sheet, on one core."""
     command = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "Snakefile", *profile]
     command += ["--dry-run", "--quiet", "all", "--cores", "1"]
-    command += ["--config", f"samples={many(work, PLANNED)}", f"results={work / 'planned'}"]
+    command += ["--config", f"samples={sheet}", f"results={work / 'planned'}"]
     return process.run_tree(command, work / "planning.log", cores=1)
 
 
@@ -75,13 +75,14 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"command": "make bench-overheads", "machine": process.machine(args.cores)}
+    planned, slurm = many(args.work, PLANNED), ("--profile", str(ROOT / "profiles" / "slurm"), "--executor", "dryrun")
     result["planning"] = {
-        "samples": PLANNED, "one machine": planning(args.work),
-        "slurm profile": planning(args.work, "--profile", str(ROOT / "profiles" / "slurm"), "--executor", "dryrun"),
+        "samples": PLANNED, "one machine": planning(planned, args.work),
+        "slurm profile": planning(planned, args.work, *slurm),
     }  # fmt: skip
     sheet, out = cohort.write_cohort(args.work / "cohort", cells=10_000, cores=args.cores), args.work / "patients"
     run(sheet, out, args.cores)
-    result["nothing to do"] = {"patients": PATIENTS, **run(sheet, out, args.cores)}
+    result["nothing to do"] = {"patients": cohort.PATIENTS, **run(sheet, out, args.cores)}
     small, alone = cohort.write_cohort(args.work / "two", cells=2 * FEW_CELLS, samples=2), args.work / "alone"
     shutil.rmtree(alone, ignore_errors=True)
     run(small, alone, 1, NICHELOOP_WARM="off")
